@@ -1,0 +1,48 @@
+# The two commands of the README: `make run` and `make test`. Both create the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS ?= $(shell nproc)
+export PREFECT_HOME := $(CURDIR)/data/work/prefect
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export PREFECT_LOGGING_LEVEL ?= WARNING
+
+.PHONY: help run test lint types imports tests format benchmarks clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[prefect,analysts,dev]'
+	@touch $(READY)
+
+run: $(READY) ## classify the sample inbox with the nightly flow
+	@$(BIN)/python -m flows.nightly
+
+test: $(READY) lint types imports tests ## all checks
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+imports: $(READY)
+	@$(BIN)/lint-imports --no-cache
+
+tests: $(READY)
+	@$(BIN)/python -m pytest
+
+format: $(READY) ## rewrite the code in the house's format
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+benchmarks: $(READY) ## measure speed on this machine
+	@$(BIN)/python benchmarks/zero_shot.py && $(BIN)/python benchmarks/rules.py && $(BIN)/python benchmarks/store.py
+
+clean: ## remove the environment and all outputs
+	@rm -rf $(VENV) data/work data/output

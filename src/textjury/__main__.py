@@ -1,0 +1,5 @@
+"""``python -m textjury``."""
+
+from textjury.cli import main
+
+main()
