@@ -4,10 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= $(shell nproc)
-export PREFECT_HOME := $(CURDIR)/data/work/prefect
-export PREFECT_SERVER_ANALYTICS_ENABLED := false
-export DO_NOT_TRACK := 1
-export PREFECT_LOGGING_LEVEL ?= WARNING
 
 .PHONY: help run test lint types imports tests format benchmarks clean
 
@@ -22,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 run: $(READY) ## classify the sample inbox with the nightly flow
-	@$(BIN)/python -m flows.nightly
+	@$(BIN)/python -m flows
 
 test: $(READY) lint types imports tests ## all checks
 

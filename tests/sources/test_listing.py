@@ -137,7 +137,6 @@ def test_listing_refuses_a_file_when_its_head_is_unusable(
         ({"quote": "''"}, '"quote": "\'\'" cannot be used'),
         ({"passthrough": ("text",)}, "'text' is a column of the tables"),
         ({"passthrough": ("a", "a")}, "'a' is named twice"),
-        ({"text": ()}, '"text": names no column'),
     ],
 )
 def test_listing_refuses_settings_when_they_cannot_work(

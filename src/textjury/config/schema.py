@@ -39,7 +39,7 @@ class InputConfig(Strict):
     path: str | None = None
     format: Literal["auto", "csv", "parquet"] = "auto"
     id: str | None = None
-    text: tuple[str, ...] = ("text",)
+    text: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
     separator: str = "\n\n"
     timestamp: str | None = None
     group: str | None = None

@@ -78,8 +78,6 @@ def _suffixes(config: InputConfig) -> tuple[str, ...]:
 
 
 def _setting_problems(config: InputConfig) -> Iterable[Problem]:
-    if not config.text:
-        yield Problem('input "text"', "names no column", "at least one")
     try:
         codecs.lookup(config.encoding)
         io.TextIOWrapper(io.BytesIO(), encoding=config.encoding).close()

@@ -1,0 +1,432 @@
+"""The command line: thin; every command is one call into the pipeline and one way to show what came back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textjury import __version__
+from textjury.errors import ConfigError, InternalError, Problem, TextjuryError
+
+if TYPE_CHECKING:
+    from textjury.report.summary import RunReport
+
+app = typer.Typer(
+    name="textjury",
+    help="Batch text classification by a jury of techniques, with an audit trail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 2 configuration or rules, 3 input, 4 plan or models, 5 a shard failed, "
+    "6 not published, 7 output held by another run, 8 audit trail broken, 9 try again, 130 interrupted.",
+)
+rules_app = typer.Typer(no_args_is_help=True, help="Test and examine the rules of a rulebook.")
+models_app = typer.Typer(no_args_is_help=True, help="List and verify models.")
+audit_app = typer.Typer(no_args_is_help=True, help="Verify the audit trail.")
+ensemble_app = typer.Typer(no_args_is_help=True, help="List and activate fitted ensembles.")
+app.add_typer(rules_app, name="rules")
+app.add_typer(models_app, name="models")
+app.add_typer(audit_app, name="audit")
+app.add_typer(ensemble_app, name="ensemble")
+
+RulebookArg = Annotated[Path, typer.Argument(help="Rulebook folder, for example rules/inbox.")]
+InputOpt = Annotated[str | None, typer.Option("--input", "-i", help="File, folder, glob or URL; default: the rulebook's.")]
+OutputOpt = Annotated[Path | None, typer.Option("--output", "-o", help="Output folder; default data/output/<rulebook>.")]
+DateOpt = Annotated[str | None, typer.Option("--date", "-d", help="Logical date YYYY-MM-DD; default today.")]
+DeviceOpt = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the rulebook's.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
+LabelsOpt = Annotated[str, typer.Option("--labels", "-l", help="CSV or Parquet with a label(s) column and texts or ids.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
+    label: Annotated[list[str], typer.Option("--label", help='"Name: description"; give one per label.')],
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="A text may have several labels or none.")] = False,
+    where: Annotated[str | None, typer.Option("--input", "-i", help="Input to write into the rulebook.")] = None,
+    text_column: Annotated[list[str] | None, typer.Option("--text-column", help="Repeat to join columns.")] = None,
+    id_column: Annotated[str | None, typer.Option("--id-column")] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write a rulebook folder that runs at once."""
+    from textjury.pipeline.init import init_rulebook
+
+    written = init_rulebook(
+        folder, label, multi_label=multi_label, where=where, text_columns=text_column, id_column=id_column
+    )
+    if as_json:
+        _print_json({"folder": str(folder), "files": [str(p) for p in written]})
+        return
+    for path in written:
+        typer.echo(f"wrote {path}")
+    typer.echo(f"next: textjury check {folder}   then: textjury run {folder}" + ("" if where else " --input FILE"))
+
+
+@app.command()
+def check(rulebook: RulebookArg, where: InputOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False) -> None:
+    """Check configuration, rules and their examples, columns, models and device; every problem in one list."""
+    from textjury.pipeline.check import check_rulebook
+
+    result = check_rulebook(rulebook, where=where, device=device)
+    if as_json:
+        _print_json({"ok": not result.problems, "problems": [_problem(p) for p in result.problems], "checked": result.checked})
+    else:
+        from textjury.report import terminal
+
+        terminal.show_check(result.checked, result.problems)
+    if result.problems:
+        raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def plan(
+    rulebook: RulebookArg,
+    where: InputOpt = None,
+    output: OutputOpt = None,
+    date: DateOpt = None,
+    device: DeviceOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Show what a run would do: rows, shards, and per stage how many texts are known already."""
+    from textjury.pipeline.forecast import forecast
+    from textjury.pipeline.plan import make_plan
+
+    made = make_plan(rulebook, where=where, output=output, date=_date(date), device=device)
+    shown = forecast(made)
+    if as_json:
+        _print_json(shown.to_json())
+        return
+    from textjury.report import terminal
+
+    terminal.show_forecast(shown.to_json())
+
+
+@app.command()
+def run(
+    rulebook: RulebookArg,
+    where: InputOpt = None,
+    output: OutputOpt = None,
+    date: DateOpt = None,
+    device: DeviceOpt = None,
+    force: Annotated[bool, typer.Option("--force", help="Run again even if nothing changed.")] = False,
+    as_json: JsonOpt = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")] = False,
+) -> None:
+    """Classify the input and publish the tables of one date."""
+    from textjury.pipeline.plan import make_plan
+    from textjury.pipeline.run import run as run_plan
+    from textjury.report import terminal
+
+    made = make_plan(rulebook, where=where, output=output, date=_date(date), device=device)
+    with terminal.progress(enabled=not (as_json or quiet)) as events:
+        report = run_plan(made, force=force, events=events)
+    _show_report(report, rulebook, as_json)
+
+
+@app.command()
+def fit(
+    rulebook: RulebookArg,
+    labels: LabelsOpt,
+    where: InputOpt = None,
+    output: OutputOpt = None,
+    device: DeviceOpt = None,
+    activate: Annotated[bool, typer.Option(help="Use the new ensemble from now on.")] = True,
+    as_json: JsonOpt = False,
+) -> None:
+    """Train the stacking ensemble on labelled rows."""
+    from textjury.pipeline.fit import fit as fit_rulebook
+    from textjury.report import terminal
+
+    with terminal.progress(enabled=not as_json) as events:
+        result = fit_rulebook(
+            rulebook, labels, where=where, output=output, device=device, activate_it=activate, progress=events
+        )
+    if as_json:
+        _print_json(result.to_json())
+        return
+    terminal.show_fit(result.to_json(), str(rulebook), labels)
+
+
+@app.command()
+def evaluate(
+    rulebook: RulebookArg,
+    labels: LabelsOpt,
+    where: InputOpt = None,
+    output: OutputOpt = None,
+    device: DeviceOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Score the ensemble, each stage, the ensemble without each stage, and the baselines on labelled rows."""
+    from textjury.pipeline.evaluate import evaluate as evaluate_rulebook
+    from textjury.report import terminal
+
+    with terminal.progress(enabled=not as_json) as events:
+        result = evaluate_rulebook(rulebook, labels, where=where, output=output, device=device, progress=events)
+    if as_json:
+        _print_json(result)
+        return
+    terminal.show_evaluation(result)
+
+
+@app.command()
+def explain(
+    row_id: Annotated[str, typer.Argument(help="Row id, as in the predictions table.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder; default: the only one below data/output.")] = None,
+    date: DateOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Retell one row: signals, evidence, contributions, what was cut or failed."""
+    from textjury.pipeline.explain import explain_row
+
+    from textjury.audit.explain import lines
+
+    report = explain_row(row_id, output=_output(output), date=_date(date) if date else None)
+    if as_json:
+        _print_json(report.to_json())
+        return
+    for line in lines(report):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    table: Annotated[str, typer.Argument(help="predictions, signals, evidence, rejects or runs.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder.")] = None,
+    file_format: Annotated[str, typer.Option("--format", "-f", help="csv or parquet.")] = "csv",
+    target: Annotated[Path | None, typer.Option("--to", help="File to write; default TABLE.FORMAT.")] = None,
+    date: DateOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write a table to one CSV or Parquet file."""
+    from textjury.tables.export import export_table
+
+    path = target or Path(f"{table}.{file_format}")
+    rows = export_table(table, file_format, output=_output(output), target=path, dates=[made] if (made := _date(date)) else None)
+    if as_json:
+        _print_json({"file": str(path), "rows": rows})
+    else:
+        typer.echo(f"wrote {rows:,} rows to {path}")
+
+
+@app.command()
+def doctor(as_json: JsonOpt = False) -> None:
+    """Look at this machine: versions, device, memory, disk, embedded models."""
+    from textjury.pipeline.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json(findings.to_json())
+    else:
+        from textjury.report import terminal
+
+        terminal.show_doctor(findings.to_json())
+    if not findings.healthy:
+        raise typer.Exit(PLAN_EXIT)
+
+
+PLAN_EXIT = 4
+
+
+@rules_app.command("test")
+def rules_test(rulebook: RulebookArg, as_json: JsonOpt = False) -> None:
+    """Run the examples of every rule: those that must hit, and those that must not."""
+    from textjury.pipeline.check import test_rules
+    from textjury.report import terminal
+
+    results = test_rules(rulebook)
+    failed = [r for r in results if not r["ok"]]
+    if as_json:
+        _print_json({"examples": len(results), "failed": failed})
+    else:
+        terminal.show_rule_tests(results)
+    if failed:
+        raise typer.Exit(ConfigError.exit_code)
+
+
+@rules_app.command("health")
+def rules_health(rulebook: RulebookArg, where: InputOpt = None, as_json: JsonOpt = False) -> None:
+    """Coverage, overlap and conflict of every rule over an input."""
+    from textjury.pipeline.check import rule_health
+    from textjury.report import terminal
+
+    rows = rule_health(rulebook, where=where)
+    if as_json:
+        _print_json({"rules": rows})
+    else:
+        terminal.show_table("rules", rows)
+
+
+@models_app.command("list")
+def models_list(
+    rulebook: Annotated[Path | None, typer.Argument(help="A rulebook; default: the embedded models.")] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """List the models with where they are found and their digests."""
+    from textjury.pipeline.models import list_models
+    from textjury.report import terminal
+
+    rows = list_models(rulebook)
+    if as_json:
+        _print_json({"models": rows})
+    else:
+        terminal.show_table("models", rows)
+
+
+@models_app.command("verify")
+def models_verify(
+    rulebook: Annotated[Path | None, typer.Argument(help="A rulebook; default: the embedded models.")] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Compute every model's digest anew, load it and run its sanity check."""
+    from textjury.pipeline.models import verify_models
+    from textjury.report import terminal
+
+    rows = verify_models(rulebook)
+    if as_json:
+        _print_json({"models": rows})
+    else:
+        terminal.show_table("models", rows)
+    if any(row["status"] != "ok" for row in rows):
+        raise typer.Exit(PLAN_EXIT)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder.")] = None, as_json: JsonOpt = False
+) -> None:
+    """Verify the hash chain of the audit ledger."""
+    from textjury.errors import AuditError
+    from textjury.pipeline.run import ledger_of
+
+    found = ledger_of(_output(output)).check()
+    problems = found.problems
+    if as_json:
+        _print_json({"ok": not problems, "entries": found.entries, "head": found.head.hash, "problems": [_problem(p) for p in problems]})
+    else:
+        for problem in problems:
+            typer.echo(str(problem), err=True)
+        typer.echo(f"{found.entries} entries, " + ("chain broken" if problems else "chain intact") + f", head {found.head.hash[:16]}")
+    if problems:
+        raise typer.Exit(AuditError.exit_code)
+
+
+@ensemble_app.command("list")
+def ensemble_list(rulebook: RulebookArg, as_json: JsonOpt = False) -> None:
+    """List the fitted ensembles of a rulebook; the active one is marked."""
+    from textjury.pipeline.fit import list_ensembles
+    from textjury.report import terminal
+
+    rows = list_ensembles(rulebook)
+    if as_json:
+        _print_json({"ensembles": rows})
+    else:
+        terminal.show_table("ensembles", rows)
+
+
+@ensemble_app.command("activate")
+def ensemble_activate(
+    rulebook: RulebookArg, digest: Annotated[str, typer.Argument(help='Digest (or its first characters), or "vote".')]
+) -> None:
+    """Use a fitted ensemble from now on, or go back to the vote."""
+    from textjury.pipeline.fit import activate_ensemble
+
+    typer.echo(f"active: {activate_ensemble(rulebook, digest)}")
+
+
+def _show_report(report: RunReport, rulebook: Path, as_json: bool) -> None:
+    if as_json:
+        _print_json(report.to_json())
+        return
+    from textjury.report import terminal
+
+    terminal.show_report(report, str(rulebook))
+
+
+def _date(value: str | None) -> dt.date | None:
+    if value is None:
+        return None
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise ConfigError(Problem("--date", f"{value!r} is not a date", "YYYY-MM-DD")) from None
+
+
+def _output(output: Path | None) -> Path:
+    """The output folder as asked, else the only one below ``data/output``."""
+    if output is not None:
+        if not output.is_dir():
+            raise ConfigError(Problem("--output", f"{str(output)!r} is not a folder", "an output folder of a run"))
+        return output
+    found = sorted(p.parent for p in Path("data/output").glob("*/delta"))
+    if len(found) != 1:
+        names = ", ".join(str(p) for p in found) or "none"
+        raise ConfigError(Problem("--output", f"found {names} below data/output", "one output folder", "give --output"))
+    return found[0]
+
+
+def _problem(problem: Problem) -> dict[str, str]:
+    return {k: getattr(problem, k) for k in ("place", "problem", "expected", "remedy")}
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _report_error(error: TextjuryError, *, as_json: bool) -> int:
+    if as_json:
+        _print_json({"error": type(error).__name__, "exit_code": error.exit_code, "problems": [_problem(p) for p in error.problems]})
+    else:
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+    return error.exit_code
+
+
+def _internal(error: Exception) -> InternalError:
+    """Our bug, told by its type and place only: the message of an unknown exception may hold row text."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
+    remedy = "please report it; TEXTJURY_DEBUG=1 shows the whole traceback, which may hold text"
+    return InternalError(Problem("textjury", f"internal error {type(error).__name__} at {where}", "", remedy))
+
+
+def main() -> None:
+    """Run the command line with the exit codes of the error tree."""
+    raise SystemExit(_guarded(lambda: app(standalone_mode=False)))
+
+
+def _guarded(call: Callable[[], Any]) -> int:
+    as_json = "--json" in sys.argv
+    try:
+        result = call()
+        return result if isinstance(result, int) else 0
+    except TextjuryError as error:
+        return _report_error(error, as_json=as_json)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted: nothing half-written; the same command resumes", err=True)
+        return 130
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            return error.exit_code
+        if os.environ.get("TEXTJURY_DEBUG"):
+            raise
+        return _report_error(_internal(error), as_json=as_json)

@@ -1,0 +1,111 @@
+"""Everything that can be known to be wrong before anything runs, in one list."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from textjury.config.load import Rulebook, load_rulebook
+from textjury.engine.device import Device, choose
+from textjury.errors import ConfigError, Problem, TextjuryError
+from textjury.pipeline.active import active_digest
+from textjury.pipeline.panel import Panel, distinct_batch
+from textjury.pipeline.plan import input_of
+from textjury.rules.health import ExampleResult, measure, run_examples
+from textjury.rules.model import RuleSet
+from textjury.rules.parse import load_rules
+from textjury.sources.read import IdRegistry, list_input, read
+from textjury.stages.registry import locate_models
+from textjury.tables.columns import collisions
+
+Found = TypeVar("Found")
+HEALTH_TEXTS = 20_000
+
+
+@dataclass(slots=True)
+class CheckResult:
+    """What was checked and what does not fit. ``exit_code`` is that of the first kind of problem."""
+
+    checked: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    exit_code: int = 0
+
+    def take(self, what: str, step: Callable[[], Found]) -> Found | None:
+        """The step's result, or None after its problems were added."""
+        try:
+            found = step()
+        except TextjuryError as error:
+            self.problems.extend(error.problems)
+            self.exit_code = self.exit_code or error.exit_code
+            return None
+        self.checked.append(what)
+        return found
+
+
+def check_rulebook(folder: Path, *, where: str | None = None, device: str | None = None) -> CheckResult:
+    """All problems of a rulebook on this machine: configuration, rules, examples, columns, models, device, ensemble."""
+    result = CheckResult()
+    rulebook = result.take("configuration", lambda: load_rulebook(folder))
+    if rulebook is None:
+        return result
+    result.take("rules and their examples", lambda: _rules(rulebook))
+    result.take("models found, digests as pinned", lambda: locate_models(rulebook))
+    chosen = result.take("device", lambda: choose(device or rulebook.config.run.device))
+    result.take("column names", lambda: _columns(rulebook))
+    if where or rulebook.config.input.path:
+        result.take("input files and their columns", lambda: list_input(input_of(rulebook, where), rulebook.config.input))
+    if chosen is not None and not result.problems:
+        result.take("stages", lambda: panel_of(rulebook, chosen))
+        result.take("ensemble: " + (active_digest(rulebook.folder) or "vote")[:16], lambda: panel_of(rulebook, chosen).stale)
+    return result
+
+
+def panel_of(rulebook: Rulebook, device: Device) -> Panel:
+    """The rulebook's panel without a store; loads no model."""
+    return Panel(rulebook, device, store=None, profiles=None)
+
+
+def _rules(rulebook: Rulebook) -> RuleSet:
+    rules = load_rules(rulebook.folder, rulebook.config.stages.rules, rulebook.config.label_names)
+    failed = [e for e in run_examples(rules) if not e.passed]
+    if failed:
+        raise ConfigError([Problem(e.place, _verdict(e), "", "change the rule, or the example") for e in failed])
+    return rules
+
+
+def _columns(rulebook: Rulebook) -> None:
+    if found := collisions(rulebook.config.input.passthrough, rulebook.config.label_names):
+        raise ConfigError(found)
+
+
+def test_rules(folder: Path) -> list[dict[str, Any]]:
+    """Every example of every rule with its verdict. Raises ConfigError or RuleError where files are wrong."""
+    rulebook = load_rulebook(folder)
+    rules = load_rules(rulebook.folder, rulebook.config.stages.rules, rulebook.config.label_names)
+    return [
+        {"rule": e.rule_id, "ok": e.passed, "place": e.place, "problem": "" if e.passed else _verdict(e)}
+        for e in run_examples(rules)
+    ]
+
+
+def _verdict(example: ExampleResult) -> str:
+    """What an example should have done and did; examples are the rule's author's own, so their number is enough."""
+    return f"rule {example.rule_id!r}: example {example.number} should be a {example.kind}, but is a {example.found}"
+
+
+def rule_health(folder: Path, *, where: str | None = None) -> list[dict[str, Any]]:
+    """Per rule: coverage, overlap and conflict over the first texts of the input (Snorkel's LFAnalysis)."""
+    rulebook = load_rulebook(folder)
+    rules = load_rules(rulebook.folder, rulebook.config.stages.rules, rulebook.config.label_names)
+    texts: list[str] = []
+    config = rulebook.config.input
+    with tempfile.TemporaryDirectory() as scratch, IdRegistry(scratch) as ids:
+        for chunk in read(list_input(input_of(rulebook, where), config), config, ids):
+            texts += chunk.rows["text"].to_pylist()
+            if len(texts) >= HEALTH_TEXTS:
+                break
+    health = measure(rules, distinct_batch(texts[:HEALTH_TEXTS]).texts, multi_label=rulebook.config.multi_label)
+    return [{k: v for k, v in asdict(row).items() if k != "precision"} for row in health]

@@ -1,0 +1,148 @@
+"""The embedding stage: the text's vector, and its cosine to the wording of every label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textjury.config.schema import EmbeddingConfig, Label
+from textjury.engine.device import Device
+from textjury.engine.models import LocatedModel
+from textjury.fingerprint import fingerprint
+from textjury.stages.base import Part
+from textjury.stages.loading import Loaded, in_slices, tolerance_of
+from textjury.stages.windowing import cut, mean_by_text
+from textjury.types import FloatArray, SignalBlock, State, TextBatch
+
+if TYPE_CHECKING:
+    from textjury.engine.encode import EmbeddingModel
+
+VECTOR = "vector"
+
+
+class EmbeddingStage:
+    """Sentence embedding. Signals: the unit vector (not public), ``<label>.similarity`` in [-1, 1].
+
+    A text longer than the window is the mean of its windows' vectors, weighted by their lengths and brought
+    back to length 1. A label's part depends on its wording alone and is derived from the stored vector. Texts
+    without a token abstain.
+    """
+
+    version = 1
+
+    def __init__(
+        self,
+        *,
+        name: str = "embedding",
+        reads: str = "text",
+        config: EmbeddingConfig,
+        labels: Sequence[Label],
+        model: LocatedModel,
+        device: Device,
+    ):
+        self.name = name
+        self.reads = reads
+        self.tolerance = tolerance_of(model, device, exact=1e-4, half=0.02)
+        self._config = config
+        self._labels = {label.name: label.wording for label in labels}
+        self._loaded: Loaded[EmbeddingModel] = Loaded(model, device)
+        self._wordings: dict[str, FloatArray] = {}
+        self._dimension = model.hidden_size
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return self._parts
+
+    @property
+    def label_columns(self) -> Mapping[str, str]:
+        return MappingProxyType({label: f"{label}.similarity" for label in self._labels})
+
+    @property
+    def model_fingerprint(self) -> str:
+        return self._loaded.fingerprint
+
+    def open(self) -> None:
+        self._loaded.open()
+
+    def close(self) -> None:
+        self._wordings.clear()
+        self._loaded.close()
+
+    def score(
+        self, batch: TextBatch, parts: Sequence[Part], known: Mapping[str, SignalBlock]
+    ) -> Mapping[str, SignalBlock]:
+        """Blocks of the asked parts; texts are encoded only if the vector is asked for or not known."""
+        vector = known.get(VECTOR)
+        if vector is None or any(part.name == VECTOR for part in parts):
+            vector = in_slices(batch, self.parts[0].columns, self._vectors)
+        return {
+            part.name: vector if part.name == VECTOR else self._similarity(part, vector) for part in parts
+        }
+
+    @cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        settings = {"overlap": self._config.overlap, "max_windows": self._config.max_windows}
+        base = fingerprint(["embedding", self.version, self._loaded.fingerprint, settings])
+        columns = tuple(f"v{i}" for i in range(self._dimension))
+        return (
+            Part(VECTOR, columns, base, public=False),
+            *(
+                Part(
+                    f"label_{label}",
+                    (f"{label}.similarity",),
+                    fingerprint([base, "similarity", label, wording]),
+                )
+                for label, wording in self._labels.items()
+            ),
+        )
+
+    def _vectors(self, batch: TextBatch) -> SignalBlock:
+        model = self._loaded.model
+        ids = model.tokenize(batch.texts).ids
+        cuts = cut(
+            [len(t) for t in ids],
+            size=model.capacity,
+            overlap=self._config.overlap,
+            max_windows=self._config.max_windows,
+        )
+        vectors, finite = unit(mean_by_text(model.window_vectors(cuts.of(ids)), cuts))
+        state = np.where(cuts.total == 0, State.ABSTAIN, np.where(finite, State.OK, State.FAULT))
+        return SignalBlock.make(
+            self.parts[0].columns,
+            vectors,
+            state=state,
+            tokens_read=cuts.read,
+            tokens_total=cuts.total,
+            faults={int(i): "the model gave no finite vector" for i in np.flatnonzero(state == State.FAULT)},
+        )
+
+    def _similarity(self, part: Part, vector: SignalBlock) -> SignalBlock:
+        label = part.name.removeprefix("label_")
+        return SignalBlock.make(
+            part.columns,
+            (np.nan_to_num(vector.values) @ self._wording(label))[:, None],
+            state=vector.state,
+            tokens_read=vector.tokens_read,
+            tokens_total=vector.tokens_total,
+            faults=vector.faults,
+        )
+
+    def _wording(self, label: str) -> FloatArray:
+        """The unit vector of a label's wording, encoded alone: it never depends on other labels."""
+        if label not in self._wordings:
+            model = self._loaded.model
+            ids = model.tokenize([self._labels[label]]).ids
+            self._wordings[label] = unit(model.window_vectors([ids[0][: model.capacity]]))[0][0]
+        return self._wordings[label]
+
+
+def unit(vectors: FloatArray) -> tuple[FloatArray, np.ndarray]:
+    """Vectors ``[n, d]`` brought to length 1, and whether each was finite and not zero; others become 0."""
+    norms = np.linalg.norm(vectors, axis=1)
+    good = np.isfinite(norms) & (norms > 0)
+    scaled = np.where(good[:, None], vectors, 0.0) / np.where(good, norms, 1.0)[:, None]
+    return np.asarray(scaled, np.float32), good

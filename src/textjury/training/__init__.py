@@ -1,0 +1,1 @@
+"""The recipe of the embedded models: rows in, adapter out. ``python -m textjury.training --help``."""

@@ -1,0 +1,105 @@
+"""Make the embedded adapters again, and measure them.
+
+``python -m textjury.training nli|ner|evaluate-nli|evaluate-ner --help``
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from textjury.errors import TextjuryError
+from textjury.training import adapter, card, loop, measure, ner, nli, runs
+
+LOOPS = {"nli": loop.Options(token_budget=3072), "ner": loop.Options(learning_rate=1.5e-3, token_budget=2048)}
+LORAS = {"nli": adapter.LoraOptions(), "ner": adapter.LoraOptions(dropout=0.1)}
+
+
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(prog="python -m textjury.training", description=__doc__)
+    commands = whole.add_subparsers(dest="command", required=True)
+    for task in ("nli", "ner"):
+        _add_training(commands.add_parser(task, help=f"train the {task} adapter"), LOOPS[task], LORAS[task])
+        _add_evaluation(commands.add_parser(f"evaluate-{task}", help=f"measure an exported {task} adapter"))
+    return whole
+
+
+def _add_training(
+    command: argparse.ArgumentParser, defaults: loop.Options, lora: adapter.LoraOptions
+) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with nli/, text/ and ner/")
+    command.add_argument(
+        "--out", type=Path, required=True, help="folder of the adapter; OUT.checkpoint lies beside it"
+    )
+    command.add_argument("--base", type=Path, help="folder of the encoder (default: the packaged MiniLM)")
+    command.add_argument("--steps", type=int, help="optimiser steps (default: one epoch)")
+    command.add_argument(
+        "--max-minutes", type=float, help="let the schedule end after this time at the latest"
+    )
+    command.add_argument(
+        "--stop-after", type=int, help="leave after this step, to be resumed by the same command"
+    )
+    command.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    command.add_argument(
+        "--token-budget", type=int, default=defaults.token_budget, help="padded tokens per step"
+    )
+    command.add_argument("--measure-every", type=int, default=defaults.measure_every, help="steps")
+    command.add_argument("--seed", type=int, default=defaults.seed)
+    command.add_argument("--rank", type=int, default=lora.rank)
+    command.add_argument("--dropout", type=float, default=lora.dropout, help="of the encoder while training")
+
+
+def _add_evaluation(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with nli/, text/ and ner/")
+    command.add_argument(
+        "--adapter", type=Path, required=True, help="folder of an exported adapter; its card is renewed"
+    )
+    command.add_argument("--base", type=Path, help="folder of the encoder (default: the packaged MiniLM)")
+    command.add_argument("--results", type=Path, help="JSON file for the scores")
+    command.add_argument("--limit", type=int, help="rows per set; the card is then left alone")
+
+
+def train(options: argparse.Namespace) -> None:
+    shared = {field.name for field in fields(loop.Options)} & set(vars(options))
+    run = runs.Run(
+        data=options.data,
+        out=options.out,
+        base=options.base or adapter.base_folder(),
+        lora=adapter.LoraOptions(rank=options.rank, alpha=2 * options.rank, dropout=options.dropout),
+        loop=loop.Options(**{name: getattr(options, name) for name in shared}),
+        stop_after=options.stop_after,
+    )
+    if options.command == "nli":
+        runs.train_nli(run, nli.Mixture())
+    else:
+        runs.train_ner(run, ner.Corpus())
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    task = options.command.removeprefix("evaluate-")
+    on = measure.bench(task, options.adapter, data=options.data, base=options.base or adapter.base_folder())
+    measured = measure.measure_nli if task == "nli" else measure.measure_ner
+    scores = measured(on, limit=options.limit)
+    for name, score in scores.items():
+        loop.log.info("%s: %.4f (%s, %d rows)", name, score["value"], score["measure"], score["rows"])
+    if options.limit is None:
+        card.record_scores(options.adapter, scores, results=options.results)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        (evaluate if options.command.startswith("evaluate-") else train)(options)
+    except TextjuryError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

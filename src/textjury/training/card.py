@@ -1,0 +1,175 @@
+"""The papers of an exported adapter: manifest (identity, recipe, scores), curve, and the card people read."""
+
+# ruff: noqa: E501  (a Markdown table row is one line)
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textjury.errors import ModelError, Problem
+from textjury.training import adapter
+from textjury.training.loop import Progress
+
+MAX_TOKENS = {"nli": 256, "ner": 512}
+Scores = dict[str, dict[str, float | int | str]]
+
+_TITLES = {
+    "nli": "does the hypothesis follow from the text?",
+    "ner": "persons, organisations, locations and the rest",
+}
+
+_DATA = {
+    "nli": """| rows from | what | licence, as far as known |
+|---|---|---|
+| MultiNLI (parts annotated again by TaxiNLI and others) | human pairs | OANC and others; free to use |
+| SNLI (CAD and CAT parts), JOCI, MPE | human pairs on image captions | CC BY-SA 4.0 (SNLI); JOCI and MPE as published by their authors |
+| FLUTE, ConjNLI, CommitmentBank and FraCaS | human and templated pairs | as published by their authors |
+| SuperGen | synthetic pairs | Apache-2.0 |
+| CLINC150 | questions, recast over 150 intents and 10 domains | CC BY 3.0 |
+| DBpedia 14 | entity descriptions, recast over 14 classes and broader topics | CC BY-SA 3.0 |
+| VADER ground truth | sentences, recast over positive, negative and neutral | MIT |
+
+No premise of the evaluation files is among the training pairs. None of the sets of the zero-shot table was trained on.""",
+    "ner": """| rows from | what | licence, as far as known |
+|---|---|---|
+| UNER English EWT, train | web text, human | CC BY-SA 4.0 |
+| WNUT 2017, train | tweets, human | CC BY 4.0 |
+| Broad Twitter Corpus (without tagged user names) | tweets, human | CC BY 4.0 |
+| CrossNER politics, science, literature, music, train and dev | encyclopaedia, human | MIT |
+
+No sentence of the evaluation files is among the training sentences; wikigold was not trained on at all.""",
+}
+
+_LIMITS = {
+    "nli": """- English only; six layers: a larger model reads negation, numbers and long chains of thought better.
+- `not_entailment` is not a contradiction: a low score says only that the text does not state the hypothesis.
+- Texts beyond the window are cut unless the caller takes them apart; training pairs had at most 128 tokens.
+- Scores are comparable between hypotheses of one text; as probabilities they want calibration on labelled rows.
+- It learned from web text of its time, with the biases of that text. Do not let it decide alone about people.""",
+    "ner": """- English only, and uncased by construction: capitals carry no information, so ALL-CAPS and lower-case score the same.
+- MISC is the weakest type: its corpora disagree about what belongs to it.
+- Only a word's first sub-word is labelled; words behind the window stay untagged unless the caller takes texts apart.
+- Names of people who are rarely written about are missed more often than famous ones.""",
+}
+
+
+def write_manifest(
+    folder: Path, *, task: str, labels: Sequence[str], digest: str, recipe: dict[str, Any], progress: Progress
+) -> None:
+    """Write ``manifest.json`` and ``curve.json``; an evaluation replaces the scores later."""
+    trained: dict[str, float] = {"steps": progress.step, "rows": progress.rows, "tokens": progress.tokens}
+    manifest = {
+        "name": f"textjury-{task}-minilm",
+        "task": task,
+        "base": {"package": adapter.BASE_PACKAGE, "sha256": adapter.BASE_SHA256},
+        "adapter_sha256": digest,
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "max_tokens": MAX_TOKENS[task],
+        "created_by": f"python -m textjury.training {task}",
+        "seed": recipe["loop"]["seed"],
+        "recipe": recipe,
+        "trained": {**trained, "minutes": round(progress.seconds / 60, 1)},
+        "scores": last_scores(progress),
+    }
+    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "curve.json", progress.curve)
+
+
+def last_scores(progress: Progress) -> dict[str, float]:
+    """The last measurement of the curve."""
+    measured = [{k: v for k, v in point.items() if k not in ("step", "loss")} for point in progress.curve]
+    return next((scores for scores in reversed(measured) if scores), {})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an adapter whose weights are the ones that it names."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            Problem(str(folder), "no manifest.json", remedy="point --adapter at an exported adapter")
+        ) from error
+    if adapter.sha256(folder / "adapter_model.safetensors") != manifest["adapter_sha256"]:
+        raise ModelError(
+            Problem(str(folder), "weights differ from the manifest", remedy="export the adapter again")
+        )
+    return manifest
+
+
+def record_scores(folder: Path, scores: Scores, *, results: Path | None) -> None:
+    """Put measured scores into the manifest, the card, and the results file."""
+    manifest = read_manifest(folder)
+    manifest["scores"] = {name: score["value"] for name, score in scores.items()}
+    write_json(folder / "manifest.json", manifest)
+    (folder / "card.md").write_text(card(manifest, scores), encoding="utf-8")
+    if results:
+        kept = {key: manifest[key] for key in ("name", "adapter_sha256", "recipe", "trained")}
+        write_json(results, {**kept, "scores": scores})
+
+
+def card(manifest: dict[str, Any], scores: Scores) -> str:
+    """The model card in Markdown."""
+    task, recipe, trained = manifest["task"], manifest["recipe"], manifest["trained"]
+    lora, run = recipe["lora"], recipe["loop"]
+    return f"""# {manifest["name"]}: {_TITLES[task]}
+
+A LoRA adapter for `{adapter.BASE_NAME}` (6 layers, 384 wide, Apache-2.0; package `{adapter.BASE_PACKAGE}`), to be merged when loaded.
+Labels in order: {", ".join(f"`{label}`" for label in manifest["id2label"].values())}. Weights: SHA-256 `{manifest["adapter_sha256"]}`.
+
+## Data
+
+{_DATA[task]}
+
+## Recipe
+
+Rank {lora["rank"]}, alpha {lora["alpha"]}, encoder dropout {lora["dropout"]}, every linear layer of attention and feed-forward, trained head.
+AdamW, peak learning rate {run["learning_rate"]}, {run["warmup"]:.0%} warm-up, linear decay to zero, {run["token_budget"]} padded tokens per step,
+length grouping, bf16 products and fp32 weights, seed {manifest["seed"]}.
+{recipe["data"]["rows"]:,} different rows; {trained["rows"]:,} seen in {trained["steps"]:,} steps ({trained["tokens"]:,} tokens, {trained["minutes"]} minutes).
+{_clock(run)}
+
+```
+{command(manifest)}
+python -m textjury.training evaluate-{task} --data DATA --adapter OUT
+```
+
+## Scores
+
+| set | measure | rows | majority | this adapter |
+|---|---|---:|---:|---:|
+{chr(10).join(_line(name, score) for name, score in scores.items())}
+
+## Limits
+
+{_LIMITS[task]}
+"""
+
+
+def command(manifest: dict[str, Any]) -> str:
+    """The command line that trains the adapter again, in the steps that it really took."""
+    run = manifest["recipe"]["loop"]
+    steps = manifest["trained"]["steps"]
+    return (
+        f"python -m textjury.training {manifest['task']} --data DATA --out OUT --steps {steps} --seed {manifest['seed']}"
+        f" --learning-rate {run['learning_rate']} --token-budget {run['token_budget']}"
+    )
+
+
+def _clock(run: dict[str, Any]) -> str:
+    if run["max_minutes"] is None:
+        return "The steps alone set the schedule: the same command repeats the run."
+    return "The decay followed the clock, so that the command below comes close to this run but not to its every bit."
+
+
+def _line(name: str, score: dict[str, float | int | str]) -> str:
+    base = score.get("majority")
+    shown = f"{base:.3f}" if isinstance(base, float) else "-"
+    return f"| {name} | {score['measure']} | {score['rows']:,} | {shown} | **{score['value']:.3f}** |"
+
+
+def write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,143 @@
+"""Readers of training and evaluation data; a wrong file is refused with its place and its remedy.
+
+Formats (all UTF-8):
+
+- pairs: Parquet with ``premise, hypothesis, label``, optional ``source``; labels entailment, neutral,
+  contradiction, not_entailment
+- texts: Parquet with ``text, label``, optional ``domain`` and ``split``
+- entities: ``token<TAB>tag`` per line, BIO tags, an empty line between sentences, ``# source = NAME``
+  above one
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textjury.errors import Problem, SourceError, shown
+
+ENTAILED = {"entailment": True, "neutral": False, "contradiction": False, "not_entailment": False}
+_TAG = re.compile(r"O|[BI]-\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A premise with a hypothesis that does or does not follow from it."""
+
+    premise: str
+    hypothesis: str
+    entailed: bool
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    text: str
+    label: str
+    domain: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Tokens as the annotators cut them, one BIO tag each."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+    source: str = ""
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """All pairs of a Parquet file with two-way labels, in file order."""
+    table = _table(path, required=("premise", "hypothesis", "label"))
+    labels = _column(table, "label")
+    if unknown := sorted(set(labels) - set(ENTAILED)):
+        raise SourceError(
+            Problem(f"{path.name} label", f"unknown {shown(unknown[0])}", f"one of {', '.join(ENTAILED)}")
+        )
+    columns = (_column(table, "premise"), _column(table, "hypothesis"), labels, _column(table, "source"))
+    return [Pair(p, h, ENTAILED[label], source) for p, h, label, source in zip(*columns, strict=True)]
+
+
+def read_texts(path: Path) -> list[LabelledText]:
+    """All labelled texts of a Parquet file, in file order."""
+    table = _table(path, required=("text", "label"))
+    columns = (_column(table, name) for name in ("text", "label", "domain", "split"))
+    return [LabelledText(*row) for row in zip(*columns, strict=True)]
+
+
+def read_sentences(path: Path) -> list[Sentence]:
+    """All tagged sentences of a CoNLL file, in file order."""
+    _exists(path)
+    with path.open(encoding="utf-8") as lines:
+        found = list(_sentences(lines, path.name))
+    if not found:
+        raise SourceError(
+            Problem(path.name, "no sentences", "token<TAB>tag lines, an empty line between sentences")
+        )
+    return found
+
+
+def _sentences(lines: Iterator[str], name: str) -> Iterator[Sentence]:
+    tokens: list[str] = []
+    tags: list[str] = []
+    source = ""
+    for number, raw in enumerate(lines, start=1):
+        line = raw.rstrip("\n")
+        if line.startswith("# ") and "\t" not in line:
+            source = line.partition("= ")[2] if line.startswith("# source = ") else source
+        elif line.strip():
+            token, tag = _token(line, f"{name}:{number}")
+            tokens.append(token)
+            tags.append(tag)
+        elif tokens:
+            yield Sentence(tuple(tokens), tuple(tags), source)
+            tokens, tags = [], []
+    if tokens:
+        yield Sentence(tuple(tokens), tuple(tags), source)
+
+
+def _token(line: str, place: str) -> tuple[str, str]:
+    token, tab, tag = line.partition("\t")
+    if not tab or not _TAG.fullmatch(tag):
+        found = f"tag {shown(tag)}" if tab else "no tab"
+        raise SourceError(Problem(place, found, "token<TAB>tag with a tag O, B-TYPE or I-TYPE"))
+    return token, tag
+
+
+def _table(path: Path, *, required: Sequence[str]) -> pa.Table:
+    _exists(path)
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise SourceError(
+            Problem(path.name, "not a Parquet file", remedy="write it with pyarrow or pandas")
+        ) from error
+    if missing := [name for name in required if name not in table.column_names]:
+        raise SourceError(
+            Problem(
+                path.name, f"no column {missing[0]!r}", f"columns {', '.join(required)}", "rename the column"
+            )
+        )
+    for name in required:
+        if empty := table.column(name).null_count:
+            raise SourceError(
+                Problem(f"{path.name} {name}", f"{empty} null values", "no nulls", "drop these rows")
+            )
+    return table
+
+
+def _column(table: pa.Table, name: str) -> list[str]:
+    if name not in table.column_names:
+        return [""] * table.num_rows
+    return ["" if value is None else str(value) for value in table.column(name).to_pylist()]
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise SourceError(Problem(str(path), "no such file", remedy="point --data at the folder that has it"))

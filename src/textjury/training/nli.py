@@ -1,0 +1,114 @@
+"""The NLI adapter: two-way entailment from human pairs and from recast classification sets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from textjury.training import concepts
+from textjury.training.batches import Item
+from textjury.training.data import LabelledText, Pair, read_pairs, read_texts
+from textjury.training.recast import recast, refuse_yardstick
+
+LABELS = ("entailment", "not_entailment")
+
+# Rows taken per source of train_3class.parquet. Absent on purpose: ling_in_loop (no licence), sick
+# (non-commercial), curriculum_*, help and imppres templates (narrow), equate (arithmetic).
+HUMAN = {
+    "mnli_llmsknow": 9_900, "mnli_olora": 2_950, "mnli_taxinli": 2_150, "mnli_dev_label1_noisy": 6_200,
+    "snli_cat": 18_000, "snli_cad": 8_300, "mpe": 6_000, "cb_fracas": 500, "flute": 7_000, "joci": 6_000,
+    "conjnli": 7_000, "supergen_mnli_synthetic": 6_000,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """How many rows of each kind; the defaults make about 140,000 pairs."""
+
+    pairs: int = 80_000
+    clinc: int = 14_000
+    dbpedia: int = 7_000
+    vader: int = 12_000
+    max_tokens: int = 128
+
+
+def mixture(data: Path, options: Mixture, *, seed: int) -> list[Pair]:
+    """Training pairs from a folder with ``nli/`` and ``text/``; no premise of a held-out file among them."""
+    pairs = [*human(data / "nli", options.pairs, seed=seed), *recast_sets(data / "text", options, seed=seed)]
+    random.Random(f"{seed}/mixture").shuffle(pairs)
+    return pairs
+
+
+def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
+    """At most ``count`` pairs, each source within its share, none with a premise of the evaluation files."""
+    held_out = {
+        _key(pair.premise) for name in ("mnli_dev_gold", "snli_test") for pair in held_out_pairs(folder, name)
+    }
+    pools: dict[str, list[Pair]] = {source: [] for source in HUMAN}
+    for pair in read_pairs(folder / "train_3class.parquet"):
+        if pair.source in pools and _key(pair.premise) not in held_out:
+            pools[pair.source].append(pair)
+    chance = random.Random(f"{seed}/human")
+    share = min(1.0, count / sum(HUMAN.values()))
+    return [
+        pair
+        for source, pool in pools.items()
+        for pair in chance.sample(pool, min(len(pool), round(HUMAN[source] * share)))
+    ]
+
+
+def held_out_pairs(folder: Path, name: str) -> list[Pair]:
+    path = folder / f"{name}.parquet"
+    return read_pairs(path) if path.is_file() else []
+
+
+def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Pair]:
+    """CLINC150, DBpedia and the VADER ground truth as hypotheses about their labels."""
+    clinc = texts(folder, "clinc150")
+    yield from recast(
+        sample(clinc, options.clinc, seed=seed), concepts.clinc(clinc), source="clinc150", seed=seed
+    )
+    dbpedia = sample(texts(folder, "dbpedia14_test"), options.dbpedia, seed=seed)
+    yield from recast(dbpedia, concepts.dbpedia(), source="dbpedia14_test", seed=seed, negatives=1.8)
+    vader = balanced(texts(folder, "vader_groundtruth"), options.vader, seed=seed)
+    yield from recast(vader, concepts.vader(), source="vader_groundtruth", seed=seed, negatives=1.4)
+
+
+def texts(folder: Path, name: str) -> list[LabelledText]:
+    refuse_yardstick(name)
+    return read_texts(folder / f"{name}.parquet")
+
+
+def sample(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
+    return random.Random(f"{seed}/sample").sample(list(rows), min(count, len(rows)))
+
+
+def balanced(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
+    """About ``count`` rows, every label equally often where it has enough."""
+    labels = sorted({row.label for row in rows})
+    each = count // len(labels)
+    return [row for label in labels for row in sample([r for r in rows if r.label == label], each, seed=seed)]
+
+
+def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> list[Item]:
+    """Items of at most ``max_tokens``; the premise is cut, never the hypothesis. Class 0 is entailment."""
+    kept = [pair for pair in pairs if len(pair.hypothesis) < 3 * max_tokens]
+    encoded = tokenizer(
+        [pair.premise for pair in kept],
+        [pair.hypothesis for pair in kept],
+        truncation="only_first",
+        max_length=max_tokens,
+    )
+    rows = zip(encoded["input_ids"], encoded["token_type_ids"], kept, strict=True)
+    return [
+        Item(ids, types, LABELS.index("entailment" if p.entailed else "not_entailment"))
+        for ids, types, p in rows
+    ]
+
+
+def _key(premise: str) -> str:
+    return "".join(filter(str.isalnum, premise.lower()))

@@ -1,0 +1,95 @@
+"""Classification sets recast as text and hypothesis about its label, after Yin et al. 2019, arXiv:1909.00161.
+
+A *concept* is something a text may be about: its wordings, the labels it is true of, and the labels where
+it is debatable. Every text gets one true hypothesis and some false ones, half of them close to the truth.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from textjury.errors import ConfigError, Problem
+from textjury.training.data import LabelledText, Pair
+
+YARDSTICK = (
+    "agnews", "banking77", "wrench", "reuters21578", "stackoverflow20", "imdb", "airline_tweets", "tweeteval",
+    "newsgroups", "yelp", "rotten_tomatoes", "cuad_contracts", "thucnews",
+)  # fmt: skip  # the open yardstick: measured, never trained on
+
+TOPIC = (
+    "This text is about {}.", "This text is about {}.", "This text is about {}.", "The topic is {}.", "{}.",
+    "{}", "It is about {}.", "The subject of the text is {}.", "This example is {}.",
+    "The writer talks about {}.",
+    "The main theme of this text is {}.", "Someone wrote about {}.", "Category: {}.",
+)  # fmt: skip
+REQUEST = (
+    "The customer asks about {}.", "The user wants to know about {}.", "The request concerns {}.",
+    "The person needs help with {}.", "The intent is {}.", "This message is about {}.",
+)  # fmt: skip
+FEELING = (
+    "The sentiment is {}.", "The sentiment of this text is {}.", "This text is {}.",
+    "The author's opinion is {}.", "{}.", "{}", "This text is about {}.", "The tone is {}.",
+    "The writer sounds {}.", "It is {}.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """``names`` are wordings that fit ``templates``; ``sentences`` are whole hypotheses of their own."""
+
+    names: tuple[str, ...]
+    true: frozenset[str]
+    unclear: frozenset[str] = frozenset()
+    near: str = ""  # concepts of the same group are hard negatives of each other
+    templates: tuple[str, ...] = TOPIC
+    sentences: tuple[str, ...] = field(default=())
+
+    def hypothesis(self, chance: random.Random) -> str:
+        if self.sentences and chance.random() < 0.35:
+            return chance.choice(self.sentences)
+        wording = chance.choice(self.templates).format(chance.choice(self.names))
+        return wording[0].upper() + wording[1:] if chance.random() < 0.7 else wording
+
+
+def refuse_yardstick(name: str) -> None:
+    """Raise when a data set of the open yardstick is about to be trained on."""
+    if any(name.startswith(prefix) for prefix in YARDSTICK):
+        raise ConfigError(Problem(name, "belongs to the open yardstick", "a set that may be trained on"))
+
+
+def recast(
+    rows: Iterable[LabelledText],
+    concepts: Sequence[Concept],
+    *,
+    source: str,
+    seed: int,
+    negatives: float = 1.4,
+) -> Iterator[Pair]:
+    """Pairs of every row that some concept is true of; about ``negatives`` (1 to 3) false hypotheses each."""
+    refuse_yardstick(source)
+    chance = random.Random(f"{seed}/{source}")
+    by_label: dict[str, tuple[list[Concept], list[Concept]]] = {}
+    for row in rows:
+        if row.label not in by_label:
+            by_label[row.label] = _sides(row.label, concepts)
+        true, false = by_label[row.label]
+        if true:
+            right = chance.choice(true)
+            yield Pair(row.text, right.hypothesis(chance), True, source)
+            for wrong in _false(false, right, chance, mean=negatives):
+                yield Pair(row.text, wrong.hypothesis(chance), False, source)
+
+
+def _sides(label: str, concepts: Sequence[Concept]) -> tuple[list[Concept], list[Concept]]:
+    true = [concept for concept in concepts if label in concept.true]
+    false = [concept for concept in concepts if label not in concept.true | concept.unclear]
+    return true, false
+
+
+def _false(false: Sequence[Concept], right: Concept, chance: random.Random, *, mean: float) -> list[Concept]:
+    count = 1 + sum(chance.random() < (mean - 1) / 2 for _ in range(2))
+    near = [concept for concept in false if concept.near and concept.near == right.near]
+    picked = [chance.choice(near if near and chance.random() < 0.5 else false) for _ in range(count) if false]
+    return list({id(concept): concept for concept in picked}.values())

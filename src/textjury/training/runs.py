@@ -1,0 +1,99 @@
+"""The runs: read, encode, train, and export at every measurement."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from peft import PeftModel
+
+from textjury.training import adapter, card, evaluate, loop, ner, nli
+from textjury.training.batches import Item
+
+MEASURED_ROWS = 800  # of the held-out set, during training
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Where from, where to. What a resumed run needs lies beside ``out``, which holds only what ships."""
+
+    data: Path
+    out: Path
+    base: Path
+    lora: adapter.LoraOptions
+    loop: loop.Options
+    stop_after: int | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out.parent / f"{self.out.name}.checkpoint"
+
+
+def train_nli(run: Run, mixture: nli.Mixture) -> loop.Progress:
+    """Train and export the NLI adapter."""
+    tokenizer = adapter.load_tokenizer(run.base)
+    items = nli.encode(
+        nli.mixture(run.data, mixture, seed=run.loop.seed), tokenizer, max_tokens=mixture.max_tokens
+    )
+    held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=run.loop.seed)
+
+    def measure(model: torch.nn.Module) -> dict[str, float]:
+        return {"mnli_dev_gold_sample": round(evaluate.two_way(model, held, tokenizer), 4)}
+
+    return _train(
+        run, "nli", nli.LABELS, items=items, rows=asdict(mixture), measure=measure if held else None
+    )
+
+
+def train_ner(run: Run, corpus: ner.Corpus) -> loop.Progress:
+    """Train and export the NER adapter."""
+    tokenizer = adapter.load_tokenizer(run.base)
+    items = ner.encode(
+        ner.corpus(run.data, corpus, seed=run.loop.seed), tokenizer, max_tokens=corpus.max_tokens
+    )
+    held = _sample(ner.held_out_sentences(run.data / "ner", "uner_ewt_dev"), seed=run.loop.seed)
+
+    def measure(model: torch.nn.Module) -> dict[str, float]:
+        return {
+            "uner_ewt_dev_sample_f1": round(ner.f1(model, held, tokenizer, types=("PER", "ORG", "LOC")), 4)
+        }
+
+    return _train(run, "ner", ner.TAGS, items=items, rows=asdict(corpus), measure=measure if held else None)
+
+
+def _train(
+    run: Run,
+    task: str,
+    labels: tuple[str, ...],
+    *,
+    items: Sequence[Item],
+    rows: dict[str, Any],
+    measure: loop.Measure | None,
+) -> loop.Progress:
+    loop.log.info("%d rows, %d tokens", len(items), sum(len(item.ids) for item in items))
+    model = adapter.adapted(task, run.base, labels, run.lora, seed=run.loop.seed)
+    recipe = {"loop": asdict(run.loop), "lora": asdict(run.lora), "data": {"rows": len(items), **rows}}
+
+    def export(trained: torch.nn.Module, progress: loop.Progress) -> None:
+        assert isinstance(trained, PeftModel)
+        digest = adapter.export(trained, run.out)
+        card.write_manifest(
+            run.out, task=task, labels=labels, digest=digest, recipe=recipe, progress=progress
+        )
+
+    progress = loop.train(
+        model, items, run.loop,
+        folder=run.checkpoint, measure=measure, checkpointed=export, stop_after=run.stop_after,
+    )  # fmt: skip
+    export(model, progress)
+    return progress
+
+
+def _sample(rows: Sequence[Row], *, seed: int) -> list[Row]:
+    return random.Random(seed).sample(list(rows), min(MEASURED_ROWS, len(rows)))

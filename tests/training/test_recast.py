@@ -1,0 +1,77 @@
+"""Recast sets: every hypothesis true or false for a reason, and never a yardstick set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from textjury.errors import ConfigError
+from textjury.training import concepts, nli
+from textjury.training.data import LabelledText
+from textjury.training.recast import YARDSTICK, Concept, recast
+
+CONCEPTS = [
+    Concept(("fruit",), frozenset({"apple", "pear"}), near="kind"),
+    Concept(("metal",), frozenset({"iron"}), frozenset({"pear"}), near="kind"),
+    Concept(("speed",), frozenset({"car"})),
+]
+
+
+def _rows(*labels: str) -> list[LabelledText]:
+    return [LabelledText(f"text {number}", label) for number, label in enumerate(labels * 40)]
+
+
+def test_recast_gives_one_true_and_one_to_three_false_hypotheses() -> None:
+    pairs = list(recast(_rows("apple"), CONCEPTS, source="made_here", seed=1))
+    for text in {pair.premise for pair in pairs}:
+        answers = [pair.entailed for pair in pairs if pair.premise == text]
+        assert sum(answers) == 1
+        assert 1 <= len(answers) - 1 <= 3
+
+
+def test_recast_never_calls_a_debatable_concept_false() -> None:
+    false = [
+        pair for pair in recast(_rows("pear"), CONCEPTS, source="made_here", seed=1) if not pair.entailed
+    ]
+    assert false
+    assert not any("metal" in pair.hypothesis.lower() for pair in false)
+
+
+def test_recast_skips_a_label_when_no_concept_is_true_of_it() -> None:
+    assert not list(recast(_rows("unknown"), CONCEPTS, source="made_here", seed=1))
+
+
+def test_recast_repeats_itself_when_the_seed_is_the_same() -> None:
+    first, second, other = (list(recast(_rows("iron"), CONCEPTS, source="a", seed=s)) for s in (1, 1, 2))
+    assert first == second != other
+
+
+@pytest.mark.parametrize("name", ["agnews", "banking77", "wrench_sms", "imdb_cad", "tweeteval_sentiment"])
+def test_recast_refuses_a_set_when_it_belongs_to_the_yardstick(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: belongs to the open yardstick"):
+        list(recast([], [], source=name, seed=1))
+    with pytest.raises(ConfigError, match="belongs to the open yardstick"):
+        nli.texts(Path("nowhere"), name)
+
+
+def test_mixture_takes_nothing_from_the_yardstick_nor_from_held_out_premises(data: Path) -> None:
+    pairs = nli.mixture(data, nli.Mixture(), seed=1)
+    assert {pair.source for pair in pairs} == {
+        "mnli_olora", "clinc150", "dbpedia14_test", "vader_groundtruth",
+    }  # fmt: skip
+    assert not any(pair.source.startswith(YARDSTICK) for pair in pairs)
+    held_out = {pair.premise for pair in nli.held_out_pairs(data / "nli", "mnli_dev_gold")}
+    assert not held_out & {pair.premise for pair in pairs}
+
+
+@pytest.mark.parametrize("made", [concepts.dbpedia(), concepts.vader()])
+def test_concepts_never_call_a_label_both_true_and_debatable(made: list[Concept]) -> None:
+    for concept in made:
+        assert not concept.true & concept.unclear, concept.names
+
+
+def test_concepts_name_only_labels_that_exist() -> None:
+    known = set(concepts.DBPEDIA)
+    for concept in concepts.dbpedia():
+        assert concept.true | concept.unclear <= known
