@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
 from textjury.errors import Problem, TextjuryError, TransientError
 from textjury.pipeline.plan import Plan, make_plan
-from textjury.pipeline.run import Run, ShardJob, failure, finish, holding, release, run_shard, start, unchanged_report
+from textjury.pipeline.run import (
+    Run,
+    ShardJob,
+    failure,
+    finish,
+    holding,
+    release,
+    run_shard,
+    start,
+    unchanged_report,
+)
 from textjury.report import terminal
 from textjury.report.summary import RunReport, markdown
 
@@ -20,7 +31,9 @@ SHARD_RETRIES = 2
 def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
     """Retry a shard only after an error that can pass by itself."""
     del task, task_run
-    return isinstance(state.data, TransientError) or isinstance(getattr(state.data, "exception", None), TransientError)
+    return isinstance(state.data, TransientError) or isinstance(
+        getattr(state.data, "exception", None), TransientError
+    )
 
 
 @task(
@@ -71,7 +84,9 @@ def nightly(
     with holding(plan):
         report = None if force else unchanged_report(plan)
         report = report or _run(plan)
-    create_markdown_artifact(markdown(report), key="nightly-summary", description=f"{report.rulebook} {report.date}")
+    create_markdown_artifact(
+        markdown(report), key="nightly-summary", description=f"{report.rulebook} {report.date}"
+    )
     return report.to_json()
 
 
@@ -90,7 +105,9 @@ def _run(plan: Plan) -> RunReport:
 def _shards(under_way: Run, bars: terminal.Bars) -> list[Problem]:
     total = under_way.ingested.shards
     done = len(under_way.resumed)
-    progress = create_progress_artifact(progress=0.0, key="nightly-progress", description=f"{done}/{total} shards")
+    progress = cast(
+        UUID, create_progress_artifact(progress=0.0, key="nightly-progress", description=f"{done}/{total} shards")
+    )
     failures = []
     for index in sorted(under_way.resumed):
         bars.shard(index, under_way.ingested.rows[index], True)

@@ -97,6 +97,11 @@ BODIES = (
 def messages(n: int) -> list[dict[str, object]]:
     """``n`` rows with distinct ids; every fourth text speaks of both labels, every fourth of none."""
     return [
-        {"id": f"m{i:05d}", "subject": SUBJECTS[i % 4], "body": BODIES[i % 4].format(i=i), "channel": ("mail", "web")[i % 2]}
+        {
+            "id": f"m{i:05d}",
+            "subject": SUBJECTS[i % 4],
+            "body": BODIES[i % 4].format(i=i),
+            "channel": ("mail", "web")[i % 2],
+        }
         for i in range(n)
     ]

@@ -38,12 +38,20 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(ensemble_app, name="ensemble")
 
 RulebookArg = Annotated[Path, typer.Argument(help="Rulebook folder, for example rules/inbox.")]
-InputOpt = Annotated[str | None, typer.Option("--input", "-i", help="File, folder, glob or URL; default: the rulebook's.")]
-OutputOpt = Annotated[Path | None, typer.Option("--output", "-o", help="Output folder; default data/output/<rulebook>.")]
+InputOpt = Annotated[
+    str | None, typer.Option("--input", "-i", help="File, folder, glob or URL; default: the rulebook's.")
+]
+OutputOpt = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Output folder; default data/output/<rulebook>.")
+]
 DateOpt = Annotated[str | None, typer.Option("--date", "-d", help="Logical date YYYY-MM-DD; default today.")]
-DeviceOpt = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the rulebook's.")]
+DeviceOpt = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the rulebook's.")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
-LabelsOpt = Annotated[str, typer.Option("--labels", "-l", help="CSV or Parquet with a label(s) column and texts or ids.")]
+LabelsOpt = Annotated[
+    str, typer.Option("--labels", "-l", help="CSV or Parquet with a label(s) column and texts or ids.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -57,9 +65,15 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
     label: Annotated[list[str], typer.Option("--label", help='"Name: description"; give one per label.')],
-    multi_label: Annotated[bool, typer.Option("--multi-label", help="A text may have several labels or none.")] = False,
-    where: Annotated[str | None, typer.Option("--input", "-i", help="Input to write into the rulebook.")] = None,
-    text_column: Annotated[list[str] | None, typer.Option("--text-column", help="Repeat to join columns.")] = None,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="A text may have several labels or none.")
+    ] = False,
+    where: Annotated[
+        str | None, typer.Option("--input", "-i", help="Input to write into the rulebook.")
+    ] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option("--text-column", help="Repeat to join columns.")
+    ] = None,
     id_column: Annotated[str | None, typer.Option("--id-column")] = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -74,17 +88,27 @@ def init(
         return
     for path in written:
         typer.echo(f"wrote {path}")
-    typer.echo(f"next: textjury check {folder}   then: textjury run {folder}" + ("" if where else " --input FILE"))
+    typer.echo(
+        f"next: textjury check {folder}   then: textjury run {folder}" + ("" if where else " --input FILE")
+    )
 
 
 @app.command()
-def check(rulebook: RulebookArg, where: InputOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False) -> None:
+def check(
+    rulebook: RulebookArg, where: InputOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False
+) -> None:
     """Check configuration, rules and their examples, columns, models and device; every problem in one list."""
     from textjury.pipeline.check import check_rulebook
 
     result = check_rulebook(rulebook, where=where, device=device)
     if as_json:
-        _print_json({"ok": not result.problems, "problems": [_problem(p) for p in result.problems], "checked": result.checked})
+        _print_json(
+            {
+                "ok": not result.problems,
+                "problems": [_problem(p) for p in result.problems],
+                "checked": result.checked,
+            }
+        )
     else:
         from textjury.report import terminal
 
@@ -176,7 +200,9 @@ def evaluate(
     from textjury.report import terminal
 
     with terminal.progress(enabled=not as_json) as events:
-        result = evaluate_rulebook(rulebook, labels, where=where, output=output, device=device, progress=events)
+        result = evaluate_rulebook(
+            rulebook, labels, where=where, output=output, device=device, progress=events
+        )
     if as_json:
         _print_json(result)
         return
@@ -186,14 +212,16 @@ def evaluate(
 @app.command()
 def explain(
     row_id: Annotated[str, typer.Argument(help="Row id, as in the predictions table.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder; default: the only one below data/output.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Output folder; default: the only one below data/output."),
+    ] = None,
     date: DateOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Retell one row: signals, evidence, contributions, what was cut or failed."""
-    from textjury.pipeline.explain import explain_row
-
     from textjury.audit.explain import lines
+    from textjury.pipeline.explain import explain_row
 
     report = explain_row(row_id, output=_output(output), date=_date(date) if date else None)
     if as_json:
@@ -216,7 +244,13 @@ def export(
     from textjury.tables.export import export_table
 
     path = target or Path(f"{table}.{file_format}")
-    rows = export_table(table, file_format, output=_output(output), target=path, dates=[made] if (made := _date(date)) else None)
+    rows = export_table(
+        table,
+        file_format,
+        output=_output(output),
+        target=path,
+        dates=[made] if (made := _date(date)) else None,
+    )
     if as_json:
         _print_json({"file": str(path), "rows": rows})
     else:
@@ -307,20 +341,34 @@ def models_verify(
 
 @audit_app.command("verify")
 def audit_verify(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder.")] = None, as_json: JsonOpt = False
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output folder.")] = None,
+    as_json: JsonOpt = False,
 ) -> None:
-    """Verify the hash chain of the audit ledger."""
+    """Verify the hash chain of the audit ledger, and that the published files have the bytes it records."""
+    from textjury.audit.manifest import changed_files, recorded_files
     from textjury.errors import AuditError
     from textjury.pipeline.run import ledger_of
 
-    found = ledger_of(_output(output)).check()
-    problems = found.problems
+    folder = _output(output)
+    found = ledger_of(folder).check()
+    files = recorded_files(entry.body for entry in ledger_of(folder).entries())
+    problems = [*found.problems, *changed_files(files, folder)]
     if as_json:
-        _print_json({"ok": not problems, "entries": found.entries, "head": found.head.hash, "problems": [_problem(p) for p in problems]})
+        _print_json(
+            {
+                "ok": not problems,
+                "entries": found.entries,
+                "head": found.head.hash,
+                "problems": [_problem(p) for p in problems],
+            }
+        )
     else:
         for problem in problems:
             typer.echo(str(problem), err=True)
-        typer.echo(f"{found.entries} entries, " + ("chain broken" if problems else "chain intact") + f", head {found.head.hash[:16]}")
+        verdict = "NOT sound" if problems else "sound"
+        typer.echo(
+            f"{found.entries} entries, {len(files)} published files: {verdict}; head {found.head.hash[:16]}"
+        )
     if problems:
         raise typer.Exit(AuditError.exit_code)
 
@@ -340,7 +388,8 @@ def ensemble_list(rulebook: RulebookArg, as_json: JsonOpt = False) -> None:
 
 @ensemble_app.command("activate")
 def ensemble_activate(
-    rulebook: RulebookArg, digest: Annotated[str, typer.Argument(help='Digest (or its first characters), or "vote".')]
+    rulebook: RulebookArg,
+    digest: Annotated[str, typer.Argument(help='Digest (or its first characters), or "vote".')],
 ) -> None:
     """Use a fitted ensemble from now on, or go back to the vote."""
     from textjury.pipeline.fit import activate_ensemble
@@ -370,12 +419,16 @@ def _output(output: Path | None) -> Path:
     """The output folder as asked, else the only one below ``data/output``."""
     if output is not None:
         if not output.is_dir():
-            raise ConfigError(Problem("--output", f"{str(output)!r} is not a folder", "an output folder of a run"))
+            raise ConfigError(
+                Problem("--output", f"{str(output)!r} is not a folder", "an output folder of a run")
+            )
         return output
     found = sorted(p.parent for p in Path("data/output").glob("*/delta"))
     if len(found) != 1:
         names = ", ".join(str(p) for p in found) or "none"
-        raise ConfigError(Problem("--output", f"found {names} below data/output", "one output folder", "give --output"))
+        raise ConfigError(
+            Problem("--output", f"found {names} below data/output", "one output folder", "give --output")
+        )
     return found[0]
 
 
@@ -389,7 +442,13 @@ def _print_json(value: Any) -> None:
 
 def _report_error(error: TextjuryError, *, as_json: bool) -> int:
     if as_json:
-        _print_json({"error": type(error).__name__, "exit_code": error.exit_code, "problems": [_problem(p) for p in error.problems]})
+        _print_json(
+            {
+                "error": type(error).__name__,
+                "exit_code": error.exit_code,
+                "problems": [_problem(p) for p in error.problems],
+            }
+        )
     else:
         for problem in error.problems:
             typer.echo(f"error: {problem}", err=True)
@@ -422,11 +481,12 @@ def _guarded(call: Callable[[], Any]) -> int:
         typer.echo("interrupted: nothing half-written; the same command resumes", err=True)
         return 130
     except Exception as error:
-        import click
-
-        if isinstance(error, click.ClickException):
-            error.show()
-            return error.exit_code
+        show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if show is not None and isinstance(
+            code, int
+        ):  # a usage error; its class is in click or in typer itself
+            show()
+            return code
         if os.environ.get("TEXTJURY_DEBUG"):
             raise
         return _report_error(_internal(error), as_json=as_json)

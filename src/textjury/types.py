@@ -88,7 +88,9 @@ class SignalBlock:
         n, c = self.values.shape
         if c != len(self.columns) or len(set(self.columns)) != c:
             raise ValueError(f"{c} value columns for {len(self.columns)} names, which must be distinct")
-        if not (len(self.state) == len(self.tokens_read) == len(self.tokens_total) == len(self.evidence) == n):
+        if not (
+            len(self.state) == len(self.tokens_read) == len(self.tokens_total) == len(self.evidence) == n
+        ):
             raise ValueError("state, tokens and evidence must have one entry per text")
         finite = np.isfinite(self.values)
         ok = self.state == State.OK
@@ -113,7 +115,11 @@ class SignalBlock:
         faults: Mapping[int, str] | None = None,
     ) -> SignalBlock:
         """A block with the usual defaults: all ok, no tokens, no evidence; values blanked where not ok."""
-        array = np.array(values, dtype=np.float32).reshape(-1, len(columns)) if len(columns) else np.array(values, dtype=np.float32)
+        array = (
+            np.array(values, dtype=np.float32).reshape(-1, len(columns))
+            if len(columns)
+            else np.array(values, dtype=np.float32)
+        )
         n = len(array)
         states = np.zeros(n, np.uint8) if state is None else np.asarray(state, np.uint8)
         array[states != State.OK] = np.nan
@@ -193,13 +199,21 @@ class Decision:
 
     def __post_init__(self) -> None:
         n, n_labels = self.probabilities.shape
-        if n_labels != len(self.labels) or self.scores.shape != (n, n_labels) or self.chosen.shape != (n, n_labels):
+        if (
+            n_labels != len(self.labels)
+            or self.scores.shape != (n, n_labels)
+            or self.chosen.shape != (n, n_labels)
+        ):
             raise ValueError("probabilities, scores and chosen must be [rows, labels]")
         if self.contributions.shape != (n, n_labels, len(self.sources)):
             raise ValueError("contributions must be [rows, labels, sources]")
         if n and not np.allclose(self.contributions.sum(-1), self.scores, atol=1e-6):
             raise ValueError("contributions must sum to the scores")
-        if n and not (np.isfinite(self.probabilities).all() and (self.probabilities >= 0).all() and (self.probabilities <= 1).all()):
+        if n and not (
+            np.isfinite(self.probabilities).all()
+            and (self.probabilities >= 0).all()
+            and (self.probabilities <= 1).all()
+        ):
             raise ValueError("probabilities must lie in [0, 1]")
         if len(self.margin) != n or len(self.review) != n:
             raise ValueError("margin and review need one entry per row")

@@ -60,9 +60,7 @@ def test_choose_auto_takes_the_cpu_when_there_is_nothing_else(monkeypatch: pytes
     assert choose("auto").kind == "cpu"
 
 
-@pytest.mark.parametrize(
-    ("capability", "dtype"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float32")]
-)
+@pytest.mark.parametrize(("capability", "dtype"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float32")])
 def test_choose_auto_takes_cuda_when_it_is_there(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: str
 ) -> None:

@@ -58,9 +58,7 @@ def reference(folder: Path, kind: str, *texts: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pair_logits_are_those_of_transformers_when_given_many_pairs(
-    tiny: Tiny, opened: Opener, kind: str
-) -> None:
+def test_pair_logits_are_those_of_transformers_when_given_many_pairs(tiny: Tiny, opened: Opener, kind: str) -> None:
     got = all_pairs(opened(kind, "nli")).reshape(len(TEXTS), len(HYPOTHESES), -1)
     for i in (0, 4, len(TEXTS) - 1):
         expected = reference(tiny(kind), "AutoModelForSequenceClassification", TEXTS[i], HYPOTHESES[1]).logits
@@ -104,18 +102,14 @@ def test_pair_logits_refuses_a_pair_when_it_is_longer_than_the_model(opened: Ope
 
 
 @pytest.mark.parametrize(("kind", "special"), [("bert_nli", 3), ("roberta_nli", 4), ("t5_nli", 2)])
-def test_room_leaves_the_special_tokens_out_when_a_hypothesis_is_given(
-    opened: Opener, kind: str, special: int
-) -> None:
+def test_room_leaves_the_special_tokens_out_when_a_hypothesis_is_given(opened: Opener, kind: str, special: int) -> None:
     model = opened(kind, "nli")
     assert model.room(20) == 128 - 20 - special
     filled = [np.full(model.room(20), 50, np.int32)]
     assert model.pair_logits(filled, [np.full(20, 50, np.int32)], np.array([[0, 0]])).shape == (1, 3)
 
 
-def test_pair_logits_halves_batches_when_memory_runs_out(
-    opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pair_logits_halves_batches_when_memory_runs_out(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     model = opened("bert_nli", "nli")
     expected = all_pairs(model)
     forward = model._network.module.forward
@@ -169,9 +163,7 @@ def test_nli_classes_are_read_from_the_names_when_they_tell(
     assert nli_classes(found) == expected
 
 
-@pytest.mark.parametrize(
-    "labels", [("LABEL_0", "LABEL_1", "LABEL_2"), ("yes", "no"), ("entailment", "neutral")]
-)
+@pytest.mark.parametrize("labels", [("LABEL_0", "LABEL_1", "LABEL_2"), ("yes", "no"), ("entailment", "neutral")])
 def test_nli_classes_are_refused_when_the_names_do_not_tell(tmp_path: Path, labels: tuple[str, ...]) -> None:
     folder = tiny_models.tiny_bert_nli(tmp_path / "m", labels)
     found = locate("nli", ModelConfig(task="nli", path=folder), base=Path())
@@ -240,9 +232,7 @@ def test_vectors_are_pooled_as_the_model_says_when_batches_are_padded(
     (folder / "1_Pooling").mkdir()
     settings = {"pooling_mode_cls_token": mode == "cls", "pooling_mode_mean_tokens": mode == "mean"}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    model: EmbeddingModel = open_model(
-        locate("e", ModelConfig(task="embedding", path=folder), base=Path()), cpu
-    )
+    model: EmbeddingModel = open_model(locate("e", ModelConfig(task="embedding", path=folder), base=Path()), cpu)
     got = model.window_vectors(model.tokenize(TEXTS).ids)
     assert got.shape == (len(TEXTS), model.dimension)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-6)
@@ -252,9 +242,7 @@ def test_vectors_are_pooled_as_the_model_says_when_batches_are_padded(
     close_model(model)
 
 
-def test_embedding_model_is_refused_when_it_pools_in_another_way(
-    tiny: Tiny, tmp_path: Path, cpu: Device
-) -> None:
+def test_embedding_model_is_refused_when_it_pools_in_another_way(tiny: Tiny, tmp_path: Path, cpu: Device) -> None:
     folder = Path(shutil.copytree(tiny("bert_encoder"), tmp_path / "max"))
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}', encoding="utf-8")
@@ -268,9 +256,7 @@ def test_capacity_fills_the_model_when_a_window_has_that_many_tokens(opened: Ope
     assert model.window_logits([np.full(model.capacity, 50, np.int32)]).shape == (1, 3)
 
 
-def test_budget_is_measured_when_a_job_is_large_and_not_before(
-    opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_budget_is_measured_when_a_job_is_large_and_not_before(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsals: list[tuple[int, int]] = []
     monkeypatch.setattr(budget, "_measured", {})
 

@@ -29,16 +29,12 @@ def load(folder: Path, cpu: Device) -> SummaryModel:
 def expected(folder: Path, text: str, *, new_tokens: int) -> str:
     tokens = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-    ids = model.generate(
-        **tokens(text, return_tensors="pt"), max_new_tokens=new_tokens, do_sample=False, num_beams=1
-    )
+    ids = model.generate(**tokens(text, return_tensors="pt"), max_new_tokens=new_tokens, do_sample=False, num_beams=1)
     return str(tokens.decode(ids[0], skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
 
 @pytest.mark.parametrize("kind", ["bart_seq2seq", "t5"])
-def test_generate_is_that_of_transformers_when_windows_share_a_batch(
-    tiny: Tiny, cpu: Device, kind: str
-) -> None:
+def test_generate_is_that_of_transformers_when_windows_share_a_batch(tiny: Tiny, cpu: Device, kind: str) -> None:
     model = load(tiny(kind), cpu)
     together = model.generate(model.tokenize(TEXTS).ids, max_new_tokens=12)
     alone = [model.generate([ids], max_new_tokens=12)[0] for ids in model.tokenize(TEXTS).ids]
@@ -68,9 +64,7 @@ def test_generate_ignores_beams_and_lengths_when_the_models_settings_ask_for_the
     close_model(beamed)
 
 
-def test_generate_puts_the_prefix_first_when_the_configuration_has_one(
-    tiny: Tiny, cpu: Device, tmp_path: Path
-) -> None:
+def test_generate_puts_the_prefix_first_when_the_configuration_has_one(tiny: Tiny, cpu: Device, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny("t5"), tmp_path / "prefix"))
     config = json.loads((folder / "config.json").read_text())
     config["task_specific_params"] = {"summarization": {"prefix": "charged twice: "}}
@@ -94,9 +88,7 @@ def test_generate_refuses_a_window_when_it_is_longer_than_the_model(tiny: Tiny, 
     close_model(model)
 
 
-def test_generate_prints_nothing_when_it_writes(
-    tiny: Tiny, cpu: Device, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_generate_prints_nothing_when_it_writes(tiny: Tiny, cpu: Device, capfd: pytest.CaptureFixture[str]) -> None:
     model = load(tiny("t5"), cpu)
     capfd.readouterr()
     model.generate(model.tokenize(TEXTS[:2]).ids, max_new_tokens=4)

@@ -47,9 +47,7 @@ def adapter(tiny: Tiny, folder: Path, *, manifest: bool = True, base: str | None
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        encoder = transformers.AutoModelForSequenceClassification.from_pretrained(
-            tiny("bert_encoder"), num_labels=2
-        )
+        encoder = transformers.AutoModelForSequenceClassification.from_pretrained(tiny("bert_encoder"), num_labels=2)
         config = peft.LoraConfig(
             task_type="SEQ_CLS",
             r=4,
@@ -115,9 +113,7 @@ def test_locate_refuses_more_tokens_when_the_model_has_fewer_positions(tiny: Tin
     ids=["length", "dtype", "weights"],
 )
 def test_fingerprint_changes_when_a_number_could(tiny: Tiny, cpu: Device, change: dict[str, Any]) -> None:
-    assert find(tiny, **{"name": "bert_nli", **change}).fingerprint(cpu) != find(
-        tiny, "bert_nli"
-    ).fingerprint(cpu)
+    assert find(tiny, **{"name": "bert_nli", **change}).fingerprint(cpu) != find(tiny, "bert_nli").fingerprint(cpu)
 
 
 def test_fingerprint_changes_with_the_adapter_and_the_tokenizer_when_they_do(
@@ -138,18 +134,14 @@ def test_fingerprint_stays_when_only_the_number_of_threads_differs(tiny: Tiny, c
     assert found.fingerprint(cpu) == found.fingerprint(Device("cpu", 0, "float32", "other", 64))
 
 
-def test_open_merges_the_adapter_when_there_is_one(
-    tiny: Tiny, tmp_path: Path, cpu: Device, opened: Any
-) -> None:
+def test_open_merges_the_adapter_when_there_is_one(tiny: Tiny, tmp_path: Path, cpu: Device, opened: Any) -> None:
     found = find(tiny, adapter=str(adapter(tiny, tmp_path / "a")))
     assert found.labels == LABELS
     model = opened(found, cpu, check=False)
     ids = model.tokenize(["the invoice", "about billing"]).ids
     got = model.pair_logits(ids[:1], ids[1:], np.array([[0, 0]]))
     with quiet():
-        base = transformers.AutoModelForSequenceClassification.from_pretrained(
-            tiny("bert_encoder"), num_labels=2
-        )
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(tiny("bert_encoder"), num_labels=2)
         whole = peft.PeftModel.from_pretrained(base, str(tmp_path / "a")).eval()
     tokens = transformers.AutoTokenizer.from_pretrained(tiny("bert_encoder"))
     with torch.inference_mode():
@@ -160,9 +152,7 @@ def test_open_merges_the_adapter_when_there_is_one(
 def test_open_refuses_a_model_when_its_head_has_no_weights(tiny: Tiny, cpu: Device, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny("bert_encoder"), tmp_path / "headless"))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(
-        json.dumps({**config, "id2label": {"0": "entailment", "1": "contradiction"}})
-    )
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": {"0": "entailment", "1": "contradiction"}}))
     found = locate("nli", ModelConfig(task="nli", path=folder), base=Path())
     with pytest.raises(
         ModelError, match=r"the weights lack classifier\.bias, classifier\.weight; a model trained for nli"
@@ -227,9 +217,7 @@ def test_locate_refuses_an_adapter_when_it_was_trained_on_other_weights(tiny: Ti
 def test_locate_refuses_an_adapter_when_its_weights_are_pickled(tiny: Tiny, tmp_path: Path) -> None:
     folder = adapter(tiny, tmp_path / "a")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(
-        ModelError, match="has only pickled weights; adapter_config.json and adapter_model.safetensors"
-    ):
+    with pytest.raises(ModelError, match="has only pickled weights; adapter_config.json and adapter_model.safetensors"):
         find(tiny, adapter=str(folder))
 
 

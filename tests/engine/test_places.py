@@ -88,9 +88,7 @@ def test_locate_takes_the_local_folder_first_when_all_places_have_the_model(
     assert (found.place, found.folder) == ("folder", tiny("bert_nli"))
 
 
-def test_locate_takes_a_relative_path_from_the_rulebooks_folder_when_given_one(
-    tiny: Tiny, tmp_path: Path
-) -> None:
+def test_locate_takes_a_relative_path_from_the_rulebooks_folder_when_given_one(tiny: Tiny, tmp_path: Path) -> None:
     copied(tiny, tmp_path, "model")
     assert locate("nli", nli(path="model"), base=tmp_path).folder == tmp_path / "model"
 
@@ -112,9 +110,7 @@ def test_locate_takes_the_package_without_running_it_when_nothing_else_is_there(
     assert found.folder.parent.name == "carrier_pack"
 
 
-def test_locate_gives_the_same_fingerprint_when_only_the_place_differs(
-    tiny: Tiny, tmp_path: Path, cpu: Any
-) -> None:
+def test_locate_gives_the_same_fingerprint_when_only_the_place_differs(tiny: Tiny, tmp_path: Path, cpu: Any) -> None:
     cached(tmp_path, tiny("bert_nli"))
     here, there = find(path=tiny("bert_nli")), find(hub_id="acme/tiny")
     assert here.fingerprint(cpu) == there.fingerprint(cpu)
@@ -163,9 +159,7 @@ def test_locate_never_calls_the_hub_when_not_allowed() -> None:
         find(hub_id="acme/tiny", revision=COMMIT)
 
 
-def test_locate_downloads_the_pinned_revision_when_allowed(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locate_downloads_the_pinned_revision_when_allowed(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
 
     def download(**arguments: Any) -> str:
@@ -192,9 +186,7 @@ def test_locate_asks_for_another_try_when_the_hub_cannot_be_reached(monkeypatch:
         raise OSError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(
-        TransientError, match=r"'acme/tiny' could not be downloaded \(OSError\); try again later"
-    ):
+    with pytest.raises(TransientError, match=r"'acme/tiny' could not be downloaded \(OSError\); try again later"):
         find(hub_id="acme/tiny", revision=COMMIT, allow_hub=True)
 
 
@@ -208,14 +200,10 @@ def test_locate_refuses_for_good_when_the_hub_has_no_such_model(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("pickle", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.ckpt"])
-def test_locate_refuses_a_folder_when_it_has_only_pickled_weights(
-    tiny: Tiny, tmp_path: Path, pickle: str
-) -> None:
+def test_locate_refuses_a_folder_when_it_has_only_pickled_weights(tiny: Tiny, tmp_path: Path, pickle: str) -> None:
     folder = copied(tiny, tmp_path)
     (folder / "model.safetensors").rename(folder / pickle)
-    with pytest.raises(
-        ModelError, match=r"only pickled or foreign weights; model\.safetensors.*save_pretrained"
-    ):
+    with pytest.raises(ModelError, match=r"only pickled or foreign weights; model\.safetensors.*save_pretrained"):
         find(path=folder)
 
 
@@ -234,9 +222,7 @@ def test_locate_refuses_a_folder_when_it_brings_its_own_code(tiny: Tiny, tmp_pat
         ("tokenizer", "no tokenizer"),
     ],
 )
-def test_locate_refuses_a_folder_when_a_part_is_missing(
-    tiny: Tiny, tmp_path: Path, file: str, message: str
-) -> None:
+def test_locate_refuses_a_folder_when_a_part_is_missing(tiny: Tiny, tmp_path: Path, file: str, message: str) -> None:
     folder = copied(tiny, tmp_path)
     for path in folder.glob(f"{file}*"):
         path.unlink()

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from rulebooks import messages, write_csv, write_rulebook
+from textjury.config.load import load_rulebook
 from textjury.errors import ConfigError, LabelsError, PlanError
 from textjury.pipeline import run as running
 from textjury.pipeline.active import activate, active_digest, active_folder
 from textjury.pipeline.evaluate import evaluate
 from textjury.pipeline.fit import activate_ensemble, fit, list_ensembles
 from textjury.pipeline.labelled import label_set, read_labels
-from textjury.config.load import load_rulebook
 from textjury.pipeline.plan import make_plan
 
 TRUTH = ("billing", "delivery", "billing|delivery", "")
@@ -56,7 +56,9 @@ def test_run_is_refused_when_the_ensemble_knows_other_labels(rulebook: Path, tmp
     fit(rulebook, labelled(tmp_path, 0, 60, "train.csv"), device="cpu")
     text = (rulebook / "pipeline.toml").read_text().replace('name = "delivery"', 'name = "shipping"')
     (rulebook / "pipeline.toml").write_text(text)
-    (rulebook / "patterns.toml").write_text((rulebook / "patterns.toml").read_text().replace('"delivery"', '"shipping"'))
+    (rulebook / "patterns.toml").write_text(
+        (rulebook / "patterns.toml").read_text().replace('"delivery"', '"shipping"')
+    )
     with pytest.raises(PlanError, match="label"):
         make_plan(rulebook, where=str(write_csv(tmp_path / "m.csv", messages(4))), device="cpu")
 
@@ -82,7 +84,12 @@ def test_evaluate_scores_held_out_rows_when_the_fit_used_others(rulebook: Path, 
     fit(rulebook, labelled(tmp_path, 0, 60, "train.csv"), device="cpu")
     report = evaluate(rulebook, labelled(tmp_path, 60, 120, "test.csv"), device="cpu")
     systems = {row["system"] for row in report["table"]}
-    assert {"ensemble (stack)", "without rules", "TF-IDF + logistic regression", "majority vote (no labels)"} <= systems
+    assert {
+        "ensemble (stack)",
+        "without rules",
+        "TF-IDF + logistic regression",
+        "majority vote (no labels)",
+    } <= systems
     assert "held out" in report["method"]
     assert json.loads(Path(report["file"]).read_text())["rows"] == report["rows"]
     assert report["cost"][0]["stage"] == "rules"
@@ -96,7 +103,9 @@ def test_evaluate_cross_fits_when_there_is_no_other_fit(rulebook: Path, tmp_path
 
 def test_read_labels_joins_ids_with_the_input(rulebook: Path, tmp_path: Path) -> None:
     inbox = write_csv(tmp_path / "mails.csv", messages(8))
-    labels = write_csv(tmp_path / "l.csv", [{"id": "m00002", "labels": "delivery|billing"}, {"id": "zz", "labels": ""}])
+    labels = write_csv(
+        tmp_path / "l.csv", [{"id": "m00002", "labels": "delivery|billing"}, {"id": "zz", "labels": ""}]
+    )
     rows = read_labels(load_rulebook(rulebook), str(labels), where=str(inbox))
     assert rows.row_ids == ("m00002",)
     assert rows.targets.tolist() == [[True, True]]
@@ -106,12 +115,18 @@ def test_read_labels_joins_ids_with_the_input(rulebook: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("header", "row", "said"),
     [
-        ("id,subject,body,channel,labels", "1,a,b,c,biling", "unknown label 'biling' in 1 rows.*did you mean \"billing\""),
+        (
+            "id,subject,body,channel,labels",
+            "1,a,b,c,biling",
+            "unknown label 'biling' in 1 rows.*did you mean \"billing\"",
+        ),
         ("id,subject,body,channel", "1,a,b,c", "no label column"),
         ("key,labels", "1,billing", "cannot be matched to texts"),
     ],
 )
-def test_read_labels_is_refused_with_its_reason(rulebook: Path, tmp_path: Path, header: str, row: str, said: str) -> None:
+def test_read_labels_is_refused_with_its_reason(
+    rulebook: Path, tmp_path: Path, header: str, row: str, said: str
+) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(f"{header}\n{row}\n")
     with pytest.raises(LabelsError, match=said):

@@ -34,7 +34,13 @@ class Place:
         self.output = folder / "out"
 
     def plan(self, **settings: Any) -> Plan:
-        asked = {"where": str(self.input), "output": self.output, "work": self.folder / "work", "date": DATE, "device": "cpu"}
+        asked = {
+            "where": str(self.input),
+            "output": self.output,
+            "work": self.folder / "work",
+            "date": DATE,
+            "device": "cpu",
+        }
         return make_plan(self.rulebook, **{**asked, **settings})
 
     def table(self, name: str) -> pd.DataFrame:
@@ -71,7 +77,12 @@ def test_run_predicts_by_rules_and_keeps_evidence_in_the_raw_text(place: Place) 
     write_csv(place.input, rows)
     running.run(place.plan())
     predictions = place.table("predictions").set_index("row_id")
-    assert [list(v) for v in predictions["labels"]] == [["billing"], ["delivery"], ["billing", "delivery"], []]
+    assert [list(v) for v in predictions["labels"]] == [
+        ["billing"],
+        ["delivery"],
+        ["billing", "delivery"],
+        [],
+    ]
     assert predictions["channel"].tolist() == ["mail", "web", "mail", "web"]
     raw = f"{rows[0]['subject']}\n\n{rows[0]['body']}"
     spans = place.table("evidence").query("row_id == 'm00000'")
@@ -112,7 +123,9 @@ def test_run_replaces_a_date_and_leaves_others_when_the_input_changed(place: Pla
     assert counts.tolist() == [7, 45]
 
 
-def test_run_resumes_with_the_finished_shards_when_one_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_resumes_with_the_finished_shards_when_one_failed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = running.run(place.plan(output=place.folder / "whole"))
     real = running.predict_shard
     calls: list[int] = []
@@ -132,7 +145,9 @@ def test_run_resumes_with_the_finished_shards_when_one_failed(place: Place, monk
     report = running.run(place.plan())
     assert (report.shards, report.shards_resumed) == (5, 4)
     assert report.predicted == whole.predicted
-    assert comparable(place.table("predictions")) == comparable(read_table("predictions", output=place.folder / "whole"))
+    assert comparable(place.table("predictions")) == comparable(
+        read_table("predictions", output=place.folder / "whole")
+    )
 
 
 def test_run_keeps_a_ledger_that_verifies_and_a_report_per_run(place: Place) -> None:
@@ -200,7 +215,7 @@ def test_plan_is_refused_before_anything_runs_when_something_is_wrong(
 
 def test_plan_names_the_missing_columns_with_what_is_there(place: Place) -> None:
     place.input.write_text("id,subjekt,body,channel\n1,a,b,c\n")
-    with pytest.raises(SourceError, match="subject.*did you mean \"subjekt\""):
+    with pytest.raises(SourceError, match='subject.*did you mean "subjekt"'):
         place.plan()
 
 

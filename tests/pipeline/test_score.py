@@ -84,7 +84,9 @@ def test_scoring_refuses_when_a_derived_text_is_read_before_it_exists() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40, unique=True), st.integers(0, 2**31))
-def test_scoring_does_not_depend_on_order_or_company(tmp_path_factory: pytest.TempPathFactory, picks: list[int], salt: int) -> None:
+def test_scoring_does_not_depend_on_order_or_company(
+    tmp_path_factory: pytest.TempPathFactory, picks: list[int], salt: int
+) -> None:
     batch = sample_batch(31)
     stage = fake(salt=str(salt))
     with SignalStore(tmp_path_factory.mktemp("s") / "s.sqlite", max_bytes=10**9) as memory:

@@ -13,6 +13,7 @@ import pytest
 
 from table_samples import fill, prediction, schemas, shard_tables
 from textjury.errors import InternalError, PublishError
+from textjury.fingerprint import file_digest
 from textjury.tables.spool import DATA_TABLES, Spool
 
 
@@ -112,6 +113,16 @@ def test_spool_refuses_a_shard_when_tables_or_the_record_count_are_missing(tmp_p
     with pytest.raises(InternalError, match="number of records"):
         spool.write_shard(0, tables_of([1]), {})
     assert spool.finished() == {}
+
+
+def test_spool_gives_the_digests_of_its_files_as_they_are_on_disk(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "plan")
+    fill(spool, shards=2)
+    digests = spool.digests()
+    assert list(digests) == [0, 1]
+    for files in digests.values():
+        assert len(files) == len(DATA_TABLES)
+        assert all(file_digest(spool.folder / name) == digest for name, digest in files.items())
 
 
 def test_spool_removes_only_its_own_plan_when_asked(tmp_path: Path) -> None:

@@ -31,9 +31,7 @@ def test_recast_gives_one_true_and_one_to_three_false_hypotheses() -> None:
 
 
 def test_recast_never_calls_a_debatable_concept_false() -> None:
-    false = [
-        pair for pair in recast(_rows("pear"), CONCEPTS, source="made_here", seed=1) if not pair.entailed
-    ]
+    false = [pair for pair in recast(_rows("pear"), CONCEPTS, source="made_here", seed=1) if not pair.entailed]
     assert false
     assert not any("metal" in pair.hypothesis.lower() for pair in false)
 

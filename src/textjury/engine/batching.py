@@ -19,6 +19,8 @@ from textjury.errors import ModelError, Problem
 
 Group = npt.NDArray[np.intp]
 _AHEAD = 2  # batches built before they are needed
+_FULL_ENOUGH = 0.25  # of the budget: smaller batches are not split to save padding
+_PADDING = 0.05  # share of a batch that may be padding once it is full enough
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
 
 
@@ -71,10 +73,21 @@ def plan(lengths: Sequence[int] | npt.NDArray[Any], budget: int) -> list[Group]:
     groups: list[Group] = []
     start = 0
     while start < len(order):
-        count = max(1, budget // max(1, int(sizes[order[start]])))
-        groups.append(order[start : start + count])
-        start += count
+        longest = max(1, int(sizes[order[start]]))
+        fitting = order[start : start + max(1, budget // longest)]
+        groups.append(fitting[: _worth(sizes[fitting], longest, budget)])
+        start += len(groups[-1])
     return groups
+
+
+def _worth(sizes: npt.NDArray[np.int64], longest: int, budget: int) -> int:
+    """How many of these, longest first, go into one batch: all, or fewer once a quarter of the budget is
+    full.
+    """
+    counts = np.arange(1, len(sizes) + 1)
+    wasted = longest * counts - np.cumsum(sizes)
+    good = (longest * counts <= budget * _FULL_ENOUGH) | (wasted <= _PADDING * longest * counts)
+    return max(1, int(np.flatnonzero(good)[-1]) + 1 if good.any() else 1)
 
 
 def run(
@@ -124,9 +137,7 @@ def _launched(
         pieces = deque([(group, batch)])
         while pieces:
             piece, ready = pieces.popleft()
-            outgrown = (
-                len(piece) > 1 and _padded(sizes[piece]) > budget.tokens
-            )  # planned before the budget was lowered
+            outgrown = len(piece) > 1 and _padded(sizes[piece]) > budget.tokens  # planned before the budget was lowered
             result = None if outgrown else _try(compute, ready)
             if result is not None:
                 _count(stats, sizes[piece], budget)

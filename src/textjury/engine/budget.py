@@ -58,9 +58,7 @@ def measure(
     return min((b for b, rate in rates.items() if rate >= _NEAR_BEST * best), default=CANDIDATES[kind][0])
 
 
-def _rate(
-    budget: int, length: int, compute: Callable[[int, int], None], clock: Callable[[], float]
-) -> float | None:
+def _rate(budget: int, length: int, compute: Callable[[int, int], None], clock: Callable[[], float]) -> float | None:
     """Tokens a second of one batch; None if memory ran out."""
     rows = max(1, budget // length)
     started = clock()

@@ -65,9 +65,7 @@ def choose(setting: str) -> Device:
         return _asked_cuda(setting, int(number) if number.isdigit() else 0)
     if kind == "mps" and not number:
         return _asked_mps()
-    raise PlanError(
-        Problem("device", f"unknown device {shown(setting)}", "one of auto, cpu, cuda, cuda:<n>, mps")
-    )
+    raise PlanError(Problem("device", f"unknown device {shown(setting)}", "one of auto, cpu, cuda, cuda:<n>, mps"))
 
 
 def cpu_flags(path: Path = _CPUINFO) -> frozenset[str]:
@@ -138,17 +136,13 @@ def _asked_cuda(setting: str, index: int) -> Device:
             )
         )
     if index >= count:
-        raise PlanError(
-            Problem("device", f"{shown(setting)}: no such device", f"cuda:0 to cuda:{count - 1} are there")
-        )
+        raise PlanError(Problem("device", f"{shown(setting)}: no such device", f"cuda:0 to cuda:{count - 1} are there"))
     return _cuda(index)
 
 
 def _asked_mps() -> Device:
     if not _has_mps():
         raise PlanError(
-            Problem(
-                "device", "'mps' was asked for, but torch sees none", remedy='set device = "auto" or "cpu"'
-            )
+            Problem("device", "'mps' was asked for, but torch sees none", remedy='set device = "auto" or "cpu"')
         )
     return _mps()

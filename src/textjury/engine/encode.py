@@ -79,9 +79,7 @@ class Model:
         special tokens.
         """
         if len(lengths) and int(lengths.max()) > self.located.max_tokens:
-            raise ValueError(
-                f"a sequence of {int(lengths.max())} tokens; at most {self.located.max_tokens} fit"
-            )
+            raise ValueError(f"a sequence of {int(lengths.max())} tokens; at most {self.located.max_tokens} fit")
         self._tune(int(lengths.sum()))
 
         def build(group: Group) -> Any:
@@ -124,9 +122,7 @@ class Model:
         if self._budget.tuned or tokens < budget.WORTH * budget.DEFAULT[self.device.kind]:
             return
         key = (self.located.fingerprint(self.device), f"{self.device.torch_name}/{self.device.threads}")
-        self._budget.tokens = budget.measured(
-            key, self.device.kind, self._rehearse, longest=self.located.max_tokens
-        )
+        self._budget.tokens = budget.measured(key, self.device.kind, self._rehearse, longest=self.located.max_tokens)
         self._budget.tuned = True
 
     def _rehearse(self, rows: int, length: int) -> None:
@@ -165,18 +161,12 @@ class NliModel(Model):
         """How many tokens of a premise fit beside a hypothesis of that many; not positive if none do."""
         return self.located.max_tokens - self._tokenizer.pair.special - hypothesis_tokens
 
-    def pair_logits(
-        self, premises: Sequence[Ids], hypotheses: Sequence[Ids], pairs: npt.NDArray[Any]
-    ) -> FloatArray:
+    def pair_logits(self, premises: Sequence[Ids], hypotheses: Sequence[Ids], pairs: npt.NDArray[Any]) -> FloatArray:
         """All raw logits, float32 ``[m, classes]``, for ``pairs`` int ``[m, 2]`` of premise and hypothesis
         numbers.
         """
         chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
-        first = (
-            np.array([len(p) for p in premises], np.int64)[chosen[:, 0]]
-            if len(chosen)
-            else np.zeros(0, np.int64)
-        )
+        first = np.array([len(p) for p in premises], np.int64)[chosen[:, 0]] if len(chosen) else np.zeros(0, np.int64)
         second = np.array([len(h) for h in hypotheses], np.int64)[chosen[:, 1]] if len(chosen) else first
         rows = chosen.tolist()
         template = self._tokenizer.pair

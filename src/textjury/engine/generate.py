@@ -48,9 +48,7 @@ class SummaryModel(Model):
         inputs = [np.concatenate([self._prefix, window]) for window in windows]
         lengths = np.array([len(ids) for ids in inputs], np.int64) + template.special
         if len(lengths) and int(lengths.max()) > self.located.max_tokens:
-            raise ValueError(
-                f"a window of {int(lengths.max())} tokens; at most {self.located.max_tokens} fit"
-            )
+            raise ValueError(f"a window of {int(lengths.max())} tokens; at most {self.located.max_tokens} fit")
 
         def build(group: Group) -> Any:
             arrays = self._arrays(template, group, lengths[group], lambda row: (inputs[row],))

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from textjury.engine.device import Device
 from textjury.engine.models import ADAPTER_WEIGHTS, LocatedModel
+from textjury.engine.packed import pack_linears
 from textjury.engine.tokens import Tokenizer
 from textjury.errors import ModelError, Problem, TextjuryError
 
@@ -143,9 +144,7 @@ def load_network(located: LocatedModel, device: Device) -> Network:
             module = _module(located)
         except TextjuryError:
             raise
-        except (
-            Exception
-        ) as error:  # transformers, peft and safetensors raise what they like for a damaged folder
+        except Exception as error:  # transformers, peft and safetensors raise what they like for a damaged folder
             raise ModelError(
                 Problem(
                     f"models.{located.name}",
@@ -156,6 +155,8 @@ def load_network(located: LocatedModel, device: Device) -> Network:
     module = module.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[device.dtype])
     if located.task in ("nli", "classifier", "ner") and device.dtype != "float32":
         _keep_head_in_fp32(module)
+    if device.kind == "cpu":
+        pack_linears(module)
     return Network(module, tokenizer, target)
 
 
@@ -213,9 +214,7 @@ def _tokenizer(located: LocatedModel) -> Tokenizer:
 def _module(located: LocatedModel) -> Any:
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(
-        located.folder, local_files_only=True, trust_remote_code=False
-    )
+    config = transformers.AutoConfig.from_pretrained(located.folder, local_files_only=True, trust_remote_code=False)
     if located.labels:
         config.id2label = located.id2label
         config.label2id = {name: i for i, name in located.id2label.items()}

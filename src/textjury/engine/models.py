@@ -30,9 +30,7 @@ EMBEDDED = "embedded:"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _NO_LIMIT = 512  # tokens, where neither configuration nor tokenizer states any
-_OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "data2vec-text"}
-)
+_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "data2vec-text"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +130,7 @@ def _located(name: str, model: ModelConfig, place: Place, *, base: Path) -> Loca
         adapter_sha256=cached_digest(adapter / ADAPTER_WEIGHTS) if adapter else None,
         max_tokens=_max_tokens(name, model, config, place.folder),
         dtype=model.dtype,
-        config_digest=fingerprint(
-            [config_digest(place.folder), _adapter_settings(adapter) if adapter else None]
-        ),
+        config_digest=fingerprint([config_digest(place.folder), _adapter_settings(adapter) if adapter else None]),
         tokenizer_digest=tokenizer_digest(place.folder),
         labels=_labels(manifest) or (_labels(config) if model.task in ("nli", "ner", "classifier") else ()),
         hidden_size=int(config.get("hidden_size") or config.get("d_model") or config.get("dim") or 0),
@@ -193,9 +189,7 @@ def _adapter(name: str, model: ModelConfig, base_sha256: str, *, base: Path) -> 
     trained_on = (manifest.get("base") or {}).get("sha256")
     if trained_on and trained_on != base_sha256:
         raise ModelError(
-            _differs(
-                where, f"the weights below {asked!r}", base_sha256, f"{trained_on}, on which it was trained"
-            )
+            _differs(where, f"the weights below {asked!r}", base_sha256, f"{trained_on}, on which it was trained")
         )
     return folder, manifest
 

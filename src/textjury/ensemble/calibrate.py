@@ -1,8 +1,9 @@
 """Calibration and thresholds, learnt on out-of-fold scores.
 
-Calibration is affine in log-odds: one temperature for single-label scores (Guo et al. 2017, arXiv 1706.04599), a
-scale and a shift per label for multi-label ones (Platt 1999). So contributions still sum to the score. Isotonic
-regression is left out on purpose: it is a step function of the score, no share of a source survives it.
+Calibration is affine in log-odds: one temperature for single-label scores (Guo et al. 2017, arXiv
+1706.04599), a scale and a shift per label for multi-label ones (Platt 1999). So contributions still sum to
+the score. Isotonic regression is left out on purpose: it is a step function of the score, no share of a
+source survives it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from scipy.special import expit, log_softmax
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-# Priors (standard deviations of log scale and of shift): the temperature, what all labels share, one label around that.
+# Priors (standard deviations of log scale and of shift): the temperature, what all labels share, one label
+# around that.
 _SCALE_SPREAD = 0.25
 _SHARED_SPREAD = (0.5, 3.0)
 _LABEL_SPREAD = (0.25, 0.5)
@@ -24,7 +26,7 @@ MIN_POSITIVES = 20
 
 
 def log_loss(scores: Array, targets: BoolArray, *, multi_label: bool) -> float:
-    """Mean log loss per row (single-label) or per row and label (multi-label) of uncalibrated scores ``[n, K]``."""
+    """Mean log loss of scores ``[n, K]`` per row (single-label) or per row and label (multi-label)."""
     return float(row_losses(scores, targets, multi_label=multi_label).mean())
 
 
@@ -38,8 +40,8 @@ def row_losses(scores: Array, targets: BoolArray, *, multi_label: bool) -> Array
 def fit_scale(scores: Array, targets: BoolArray, *, multi_label: bool) -> tuple[Array, Array]:
     """Scale and shift per label, ``[K]`` each: ``scale * score + shift`` is calibrated.
 
-    Single-label: the same scale everywhere (one over the temperature), no shift. Multi-label: drawn to what the
-    labels share, so a label with few rows does not run away.
+    Single-label: the same scale everywhere (one over the temperature), no shift. Multi-label: drawn to what
+    the labels share, so a label with few rows does not run away.
     """
     n_labels = scores.shape[1]
     if multi_label:
@@ -58,12 +60,15 @@ def fit_scale(scores: Array, targets: BoolArray, *, multi_label: bool) -> tuple[
 def shared_scale(scores: Array, targets: BoolArray) -> tuple[float, float]:
     """One scale and shift for all labels of ``scores`` ``[n, K]`` together (multi-label).
 
-    Also what calibrates labels that have no positive row: how often a label is right at a score is learnt from the others.
+    Also what calibrates labels that have no positive row: how often a label is right at a score is learnt
+    from the others.
     """
     return _platt(scores.ravel(), targets.ravel(), (1.0, 0.0), _SHARED_SPREAD)
 
 
-def _platt(scores: Array, target: BoolArray, centre: tuple[float, float], spread: tuple[float, float]) -> tuple[float, float]:
+def _platt(
+    scores: Array, target: BoolArray, centre: tuple[float, float], spread: tuple[float, float]
+) -> tuple[float, float]:
     """Scale and shift of one sigmoid, maximum a posteriori around ``centre`` (log scale, shift)."""
 
     def loss(x: Array) -> tuple[float, Array]:
@@ -94,8 +99,8 @@ def best_threshold(probabilities: Array, target: BoolArray) -> float:
 def fit_thresholds(probabilities: Array, targets: BoolArray, *, shared: float) -> tuple[float, ...]:
     """A threshold per label ``[K]``, from out-of-fold probabilities ``[n, K]``.
 
-    The F1-best cut where the label has at least 20 positives, pulled half-way to ``shared`` at 20 and less with
-    more; ``shared`` otherwise. Always within 0.05 to 0.95.
+    The F1-best cut where the label has at least 20 positives, pulled half-way to ``shared`` at 20 and less
+    with more; ``shared`` otherwise. Always within 0.05 to 0.95.
     """
     thresholds = []
     for k in range(targets.shape[1]):

@@ -23,10 +23,10 @@ def one_table() -> Iterator[None]:
 
 
 class Columns(ColumnTransformer):  # type: ignore[misc]
-    """A ``ColumnTransformer`` that, inside ``one_table``, shares its work with others of the same ``share`` name.
+    """A ``ColumnTransformer`` that, inside ``one_table``, shares its work with others of its ``share`` name.
 
-    The binary stacks of a multi-label rulebook prepare the same columns of the same rows in the same folds, without
-    looking at the target; doing that once halves the time of a fit. Outside the context, and with an
+    The binary stacks of a multi-label rulebook prepare the same columns of the same rows in the same folds,
+    without looking at the target; doing that once halves the time of a fit. Outside the context, and with an
     empty ``share``, it is the plain transformer.
     """
 
@@ -34,25 +34,25 @@ class Columns(ColumnTransformer):  # type: ignore[misc]
         super().__init__(transformers)
         self.share = share
 
-    def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
+    def fit_transform(self, table: Any, y: Any = None, **params: Any) -> Any:
         """Fit and transform, or take over the state and output of an equal fit."""
         memo = _memo.get()
         if memo is None or not self.share:
-            return super().fit_transform(X, y, **params)
-        key = ("fit", self.share, X.index.to_numpy().tobytes())
+            return super().fit_transform(table, y, **params)
+        key = ("fit", self.share, table.index.to_numpy().tobytes())
         if key not in memo:
-            memo[key] = (super().fit_transform(X, y, **params), dict(self.__dict__))
+            memo[key] = (super().fit_transform(table, y, **params), dict(self.__dict__))
         output, state = memo[key]
         self.__dict__.update(state)
         return output
 
-    def transform(self, X: Any, **params: Any) -> Any:
+    def transform(self, table: Any, **params: Any) -> Any:
         """Transform, or take over the output of an equal transformer for the same rows."""
         memo = _memo.get()
         if memo is None or not self.share:
-            return super().transform(X, **params)
+            return super().transform(table, **params)
         # transformers_ is one object for all that share a fit.
-        key = ("transform", self.share, id(self.transformers_), X.index.to_numpy().tobytes())
+        key = ("transform", self.share, id(self.transformers_), table.index.to_numpy().tobytes())
         if key not in memo:
-            memo[key] = super().transform(X, **params)
+            memo[key] = super().transform(table, **params)
         return memo[key]

@@ -1,4 +1,4 @@
-"""From scored texts to the one table that the stack learns on: every column has a name, none has a NaN by accident."""
+"""From scored texts to the one table that the stack learns on, every column by name."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def base_columns(stages: Sequence[StageInfo]) -> tuple[BaseColumns, ...]:
 
 
 def signal_frame(scored: Scored, stages: Sequence[StageInfo]) -> pd.DataFrame:
-    """One row per text: every signal by name (NaN where the stage did not speak), every state as 0/1, the text."""
+    """One row per text: signals (NaN where the stage did not speak), states as 0/1, and the text."""
     blocks = {s.stage: s.block for s in scored.signals}
     pieces: list[pd.DataFrame] = []
     for stage in stages:

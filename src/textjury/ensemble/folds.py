@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 BoolArray = npt.NDArray[np.bool_]
@@ -38,9 +39,9 @@ def shingles(text: str) -> frozenset[int]:
 def similar_pairs(sets: Sequence[frozenset[int]], threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs (i > j) of sets whose Jaccard similarity is at least ``threshold`` (0 < threshold <= 1), exactly.
 
-    Prefix filtering (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity search"): with the members of
-    every set ordered from rare to common, two sets that are similar enough share one of their first
-    ``|x| - ceil(threshold * |x|) + 1`` members. No random hashing, so no pair is missed.
+    Prefix filtering (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity search"): with the members
+    of every set ordered from rare to common, two sets that are similar enough share one of their first ``|x|
+    - ceil(threshold * |x|) + 1`` members. No random hashing, so no pair is missed.
     """
     frequency = Counter(member for one in sets for member in one)
     postings: dict[int, list[int]] = defaultdict(list)
@@ -82,14 +83,12 @@ class _Unions:
                 self.join(first.setdefault(key, i), i)
 
 
-def similar_groups(
-    texts: Sequence[str], groups: Sequence[str | None] | None = None, *, threshold: float
-) -> IndexArray:
+def similar_groups(texts: Sequence[str], groups: Sequence[str | None] | None = None, *, threshold: float) -> IndexArray:
     """A group number per row, int ``[n]``, counted from 0 in order of appearance.
 
-    Rows share a group when their texts are equal, when the Jaccard similarity of their word 3-shingles reaches
-    ``threshold`` (0 turns this off), when they share a value in ``groups`` (None and "" stand alone), or through a chain of
-    these.
+    Rows share a group when their texts are equal, when the Jaccard similarity of their word 3-shingles
+    reaches ``threshold`` (0 turns this off), when they share a value in ``groups`` (None and "" stand alone),
+    or through a chain of these.
     """
     unions = _Unions(len(texts))
     unions.join_equal(" ".join(t.split()).casefold() for t in texts)
@@ -108,8 +107,8 @@ def similar_groups(
 
 
 def _group_key(value: str | None) -> str | None:
-    """The key of a group value; None where the row stands alone (also for a NaN that pandas left)."""
-    return None if value is None or value == "" or value != value else str(value)
+    """The key of a group value; None where the row stands alone (also for a missing value of pandas)."""
+    return None if value is None or value == "" or pd.isna(value) else str(value)
 
 
 def strata(targets: BoolArray) -> IndexArray:
@@ -117,14 +116,15 @@ def strata(targets: BoolArray) -> IndexArray:
     n_labels = targets.shape[1]
     rarity = np.argsort(np.argsort(targets.sum(0), kind="stable"), kind="stable")
     ranks = np.where(targets, rarity[None, :], n_labels)
-    return np.where(targets.any(1), ranks.argmin(1), n_labels).astype(np.intp)
+    nearest: IndexArray = np.where(targets.any(axis=1), ranks.argmin(1), n_labels).astype(np.intp)
+    return nearest
 
 
 def make_folds(targets: BoolArray, groups: IndexArray, *, folds: int, seed: int) -> Folds:
     """(train, test) row indices: seeded, stratified by label, no group on both sides.
 
-    As many folds as asked for, or as there are groups; empty when there is one group only. A label
-    with fewer rows than folds is simply absent from some training sides, which the heads of the stack can bear.
+    As many folds as asked for, or as there are groups; empty when there is one group only. A label with fewer
+    rows than folds is simply absent from some training sides, which the heads of the stack can bear.
     """
     n_folds = min(folds, len(np.unique(groups)))
     if n_folds < 2:
@@ -137,14 +137,15 @@ def make_folds(targets: BoolArray, groups: IndexArray, *, folds: int, seed: int)
         try:
             pairs = [(a, b) for a, b in splitter.split(np.zeros(len(y)), y, groups) if len(a) and len(b)]
         except ValueError:
-            # Every label has fewer rows than folds: stratifying is impossible, keeping groups together is not.
+            # Every label has fewer rows than folds: stratifying is impossible, keeping groups together is
+            # not.
             pairs = _group_folds(groups, n_folds, seed)
     pairs = pairs if len(pairs) == n_folds else _group_folds(groups, n_folds, seed)
     return tuple((np.asarray(a, np.intp), np.asarray(b, np.intp)) for a, b in pairs)
 
 
 def _group_folds(groups: IndexArray, n_folds: int, seed: int) -> list[tuple[IndexArray, IndexArray]]:
-    """Folds of whole groups of about equal size, not stratified: largest group first into the smallest fold."""
+    """Folds of whole groups, about equal, not stratified: the largest group first into the smallest fold."""
     names, sizes = np.unique(groups, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-sizes[order], kind="stable")]

@@ -1,11 +1,12 @@
-"""The two kinds of estimator inside the stack: heads that give log-odds, and the logistic pool that adds them.
+"""The estimators inside the stack: heads that give log-odds, and the logistic pool that adds them.
 
-Both are scikit-learn classifiers with integer classes 0..K-1. Everything is linear in log-odds, so that a score is a
-sum of shares.
+Both are scikit-learn classifiers with integer classes 0..K-1. Everything is linear in log-odds, so that a
+score is a sum of shares.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 Array = npt.NDArray[np.float64]
@@ -23,9 +25,9 @@ def log_odds(probabilities: Array, rows: int, *, unseen: int = 0) -> Array:
     """Smoothed log-odds of class probabilities learnt from ``rows`` rows.
 
     Add-one smoothing: a share K / (rows + K) of the probability is spread evenly, so a class that was not
-    among the training rows gets what one row in rows + K would give it and no base is ever certain. Two classes: ``[n]``,
-    log-odds of the second; otherwise ``[n, K + unseen]``, log-probabilities minus their mean over the K classes,
-    where the ``unseen`` last columns are further classes without any training row.
+    among the training rows gets what one row in rows + K would give it and no base is ever certain. Two
+    classes: ``[n]``, log-odds of the second; otherwise ``[n, K + unseen]``, log-probabilities minus their
+    mean over the K classes, where the ``unseen`` last columns are further classes without any training row.
     """
     n, k = probabilities.shape
     spread = k / (rows + k)
@@ -37,30 +39,33 @@ def log_odds(probabilities: Array, rows: int, *, unseen: int = 0) -> Array:
 
 
 class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Logistic regression whose ``decision_function`` covers all ``n_classes`` classes, seen in training or not."""
+    """Logistic regression whose ``decision_function`` covers all ``n_classes``, seen in training or not."""
 
-    def __init__(self, n_classes: int = 2, C: float = 1.0) -> None:
+    def __init__(self, n_classes: int = 2, strength: float = 1.0) -> None:
         self.n_classes = n_classes
-        self.C = C
+        self.strength = strength
 
-    def fit(self, X: Any, y: Any) -> Head:
+    def fit(self, features: Any, y: Any) -> Head:
         """Learn from integer targets; one class alone is learnt as a constant."""
         self.classes_ = np.arange(self.n_classes)
         self.rows_ = len(y)
         self.seen_ = np.unique(y)
         if len(self.seen_) > 1:
-            self.model_ = LogisticRegression(C=self.C, max_iter=1000, tol=1e-4).fit(X, y)
+            with warnings.catch_warnings():
+                # A head that stops short of its optimum is still a head; the pool weighs what it is worth.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                self.model_ = LogisticRegression(C=self.strength, max_iter=1000).fit(features, y)
         return self
 
-    def decision_function(self, X: Any) -> Array:
+    def decision_function(self, features: Any) -> Array:
         """Smoothed log-odds: ``[n]`` for two classes, else ``[n, K]``."""
-        full = np.zeros((X.shape[0], self.n_classes))
-        full[:, self.seen_] = self.model_.predict_proba(X) if len(self.seen_) > 1 else 1.0
+        full = np.zeros((features.shape[0], self.n_classes))
+        full[:, self.seen_] = self.model_.predict_proba(features) if len(self.seen_) > 1 else 1.0
         return log_odds(full, self.rows_)
 
-    def predict(self, X: Any) -> npt.NDArray[np.intp]:
+    def predict(self, features: Any) -> npt.NDArray[np.intp]:
         """The most probable class."""
-        scores = self.decision_function(X)
+        scores = self.decision_function(features)
         return np.asarray(scores > 0 if scores.ndim == 1 else scores.argmax(1)).astype(np.intp)
 
 
@@ -70,21 +75,21 @@ class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, n_classes: int = 2) -> None:
         self.n_classes = n_classes
 
-    def fit(self, X: Any, y: Any) -> Given:
+    def fit(self, features: Any, y: Any) -> Given:
         """Nothing to learn."""
         self.classes_ = np.arange(self.n_classes)
         return self
 
-    def decision_function(self, X: Any) -> Array:
-        """``X`` itself ``[n, K]``; for two classes ``[n]``, its one column or the second minus the first."""
-        values = np.asarray(X, dtype=np.float64)
+    def decision_function(self, features: Any) -> Array:
+        """The features themselves ``[n, K]``; for two classes ``[n]``: one column, or second minus first."""
+        values = np.asarray(features, dtype=np.float64)
         if self.n_classes > 2:
             return values
         return np.asarray(values[:, 0] if values.shape[1] == 1 else values[:, 1] - values[:, 0])
 
-    def predict(self, X: Any) -> npt.NDArray[np.intp]:
+    def predict(self, features: Any) -> npt.NDArray[np.intp]:
         """The most probable class."""
-        scores = self.decision_function(X)
+        scores = self.decision_function(features)
         return np.asarray(scores > 0 if scores.ndim == 1 else scores.argmax(1)).astype(np.intp)
 
 
@@ -98,9 +103,10 @@ def fit_weights(
     bias_prior: float,
     bias_spread: float,
 ) -> tuple[Array, Array]:
-    """Weights ``[B]`` shared by all classes and biases ``[K]`` of ``features`` ``[n, B, K]``, by maximum a posteriori.
+    """Weights ``[B]`` shared by all classes and biases ``[K]``, by maximum a posteriori.
 
-    ``target`` is 0/1 ``[n, K]``; the loss is logistic per class (``sigmoid``) or a softmax over classes.
+    ``features`` are ``[n, B, K]``, ``target`` is 0/1 ``[n, K]``; the loss is logistic per class (``sigmoid``)
+    or a softmax over classes.
     """
     n_bases, n_classes = features.shape[1:]
     centre = np.concatenate([prior, np.full(n_classes, bias_prior)])
@@ -126,11 +132,11 @@ def fit_weights(
 class LogisticPool(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Final estimator: score of a class = its bias + the weighted sum of the bases' log-odds for that class.
 
-    A conditional logit (McFadden 1974): a base has one weight for all classes, so 200 rows are enough for 77 classes,
-    where a free logistic regression over bases x classes features has 30,000 coefficients. Weights
-    are not negative (Breiman 1996, "Stacked regressions") and are drawn by a Gaussian prior to ``prior``
-    (the vote as it is: 1 for the vote's shares, 0 for trained heads), so with few rows the pool is the vote and
-    it moves away as rows come in.
+    A conditional logit (McFadden 1974): a base has one weight for all classes, so 200 rows are enough for 77
+    classes, where a free logistic regression over bases x classes features has 30,000 coefficients. Weights
+    are not negative (Breiman 1996, "Stacked regressions") and are drawn by a Gaussian prior to ``prior`` (the
+    vote as it is: 1 for the vote's shares, 0 for trained heads), so with few rows the pool is the vote and it
+    moves away as rows come in.
     """
 
     def __init__(
@@ -147,14 +153,15 @@ class LogisticPool(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.bias_prior = bias_prior
         self.bias_spread = bias_spread
 
-    def fit(self, X: Any, y: Any) -> LogisticPool:
-        """Learn from base outputs ``[n, B * K]`` (``[n, B]`` for two classes), base by base, and integer targets.
+    def fit(self, features: Any, y: Any) -> LogisticPool:
+        """Learn from base outputs ``[n, B * K]``, base by base (``[n, B]`` for two classes).
 
-        The features are kept as ``fitted_on_``: inside a stack they are the out-of-fold outputs of the bases, which
-        calibration needs and which cannot be had otherwise without fitting everything again.
+        Targets are integers. The features are kept as ``fitted_on_``: inside a stack they are the out-of-fold
+        outputs of the bases, which calibration needs and which cannot be had otherwise without fitting
+        everything again.
         """
         self.classes_ = np.arange(self.n_classes)
-        self.fitted_on_ = np.asarray(X, dtype=np.float64)
+        self.fitted_on_ = np.asarray(features, dtype=np.float64)
         features = self._cube(self.fitted_on_)
         two = features.shape[2] == 1
         target = np.asarray(y, float)[:, None] if two else np.eye(self.n_classes)[np.asarray(y)]
@@ -169,22 +176,22 @@ class LogisticPool(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def _cube(self, X: Array) -> Array:
+    def _cube(self, features: Array) -> Array:
         """``[n, B, K]``, or ``[n, B, 1]`` for two classes."""
-        return X.reshape(len(X), len(self.prior), -1)
+        return features.reshape(len(features), len(self.prior), -1)
 
-    def decision_function(self, X: Any) -> Array:
+    def decision_function(self, features: Any) -> Array:
         """Scores, ``[n]`` for two classes, else ``[n, K]``."""
-        scores = np.einsum("nbk,b->nk", self._cube(np.asarray(X, float)), self.weights_) + self.bias_
-        return scores[:, 0] if scores.shape[1] == 1 else scores
+        scores = np.einsum("nbk,b->nk", self._cube(np.asarray(features, float)), self.weights_) + self.bias_
+        return np.asarray(scores[:, 0] if scores.shape[1] == 1 else scores)
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, features: Any) -> Array:
         """Class probabilities ``[n, n_classes]``."""
-        scores = self.decision_function(X)
+        scores = self.decision_function(features)
         if scores.ndim == 1:
             return np.stack([expit(-scores), expit(scores)], axis=1)
         return np.asarray(softmax(scores, axis=1))
 
-    def predict(self, X: Any) -> npt.NDArray[np.intp]:
+    def predict(self, features: Any) -> npt.NDArray[np.intp]:
         """The most probable class."""
-        return np.asarray(self.predict_proba(X).argmax(1), dtype=np.intp)
+        return np.asarray(self.predict_proba(features).argmax(1), dtype=np.intp)

@@ -19,7 +19,7 @@ NO_SIGNAL, STAGE_FAULT, NO_LABEL, SMALL_MARGIN = "no_signal", "stage_fault", "no
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How scores become probabilities and labels. ``thresholds`` has one entry per label (multi-label only)."""
+    """How scores become probabilities and labels; ``thresholds`` per label count for multi-label only."""
 
     labels: tuple[str, ...]
     multi_label: bool
@@ -52,11 +52,12 @@ class Link:
         fault: BoolArray,
         decided_by: str,
     ) -> Decision:
-        """The decision on contributions ``[n, L, S]``; rows ``silent`` had no signal, rows ``fault`` a failed stage."""
+        """The decision on contributions ``[n, L, S]``; ``silent``: no signal; ``fault``: a failed stage."""
         scores = contributions.sum(-1)
         probabilities = self.probabilities(scores)
         chosen = self.chosen(probabilities)
         margin = self.margin(probabilities)
+        unlabelled = np.asarray(~chosen.any(axis=1))
         return Decision(
             labels=self.labels,
             sources=tuple(sources),
@@ -65,7 +66,7 @@ class Link:
             contributions=contributions,
             chosen=chosen,
             margin=margin,
-            review=review(silent, fault, ~chosen.any(1), margin < self.review_margin),
+            review=review(silent, fault, unlabelled, margin < self.review_margin),
             decided_by=decided_by,
         )
 
@@ -73,6 +74,11 @@ class Link:
 def review(silent: BoolArray, fault: BoolArray, unlabelled: BoolArray, close: BoolArray) -> tuple[str, ...]:
     """Why a row needs review, or ""; of several reasons the one that explains the others is named."""
     reasons = np.full(len(silent), "", dtype=object)
-    for mask, reason in ((close, SMALL_MARGIN), (unlabelled, NO_LABEL), (fault, STAGE_FAULT), (silent, NO_SIGNAL)):
+    for mask, reason in (
+        (close, SMALL_MARGIN),
+        (unlabelled, NO_LABEL),
+        (fault, STAGE_FAULT),
+        (silent, NO_SIGNAL),
+    ):
         reasons[mask] = reason
     return tuple(reasons.tolist())

@@ -1,4 +1,4 @@
-"""How much each base counts: weights, bias and calibration on out-of-fold outputs, with the vote to fall back to."""
+"""How much each base counts: weights, bias and calibration on out-of-fold outputs, or else the vote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABEL_SPREAD = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Scores = ``scale * (sum over bases of weights * outputs + bias) + shift``; weights ``[B, K]``, the rest ``[K]``."""
+    """``scale * (sum of weights * outputs + bias) + shift``; weights ``[B, K]``, the rest ``[K]``."""
 
     weights: Array
     bias: Array
@@ -42,7 +42,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolFit:
-    """A fitted pool, its out-of-fold scores ``[n, K]`` and the mean log losses that decided between it and the vote."""
+    """A fitted pool, its out-of-fold scores ``[n, K]``, and the mean log losses of both candidates."""
 
     pool: Pool
     scores: Array
@@ -57,8 +57,10 @@ def vote_pool(given: BoolArray, n_labels: int, bias: float) -> Pool:
     return Pool(weights, np.full(n_labels, bias), np.ones(n_labels), np.zeros(n_labels))
 
 
-def _weights(features: Array, targets: BoolArray, given: BoolArray, bias: float, multi_label: bool) -> tuple[Array, Array]:
-    """Weights ``[B, K]`` and bias ``[K]``: shared by all labels, then per label around the shared ones if multi-label."""
+def _weights(
+    features: Array, targets: BoolArray, given: BoolArray, bias: float, multi_label: bool
+) -> tuple[Array, Array]:
+    """Weights ``[B, K]`` and bias ``[K]``, shared by all labels; if multi-label, per label around these."""
     shared, biases = fit_weights(
         features,
         targets.astype(np.float64),
@@ -90,8 +92,8 @@ def fit_pool(
 ) -> PoolFit:
     """The pool over out-of-fold base outputs ``[n, B, K]``, or the calibrated vote where that loses less.
 
-    Weights are fitted on all rows; what calibrates them and what is compared with the vote are scores for rows that
-    the weights did not see (fitted again without each fold).
+    Weights are fitted on all rows; what calibrates them and what is compared with the vote are scores for
+    rows that the weights did not see (fitted again without each fold).
     """
     held_out = np.zeros(targets.shape)
     for train, test in folds:

@@ -2,9 +2,10 @@
 
 Every stage scores these texts once; the mean and scale per label are what "nothing in particular" looks like
 to it. A label whose wording attracts every text (a prior bias of the model) gets a high mean and so loses
-that head start; a stage on a wide scale gets a large scale and so does not drown the others. Two kinds of text
-are mixed on purpose: content-free ones (Zhao et al. 2021, "Calibrate Before Use", arXiv 2102.09690) and short
-sentences over many unrelated subjects and registers, whose average is closer to real rows than "N/A" is.
+that head start; a stage on a wide scale gets a large scale and so does not drown the others. Two kinds of
+text are mixed on purpose: content-free ones (Zhao et al. 2021, "Calibrate Before Use", arXiv 2102.09690) and
+short sentences over many unrelated subjects and registers, whose average is closer to real rows than "N/A"
+is.
 
 The texts are part of the identity of a profile: changing one changes every vote. Bump ``REFERENCE_VERSION``.
 """

@@ -52,16 +52,20 @@ def score(
 ) -> JsonDict:
     """Accuracy, F1, log loss, calibration error, and precision, recall, F1 and support per label.
 
-    Every number is ``{"value", "low", "high"}`` with a 95 % percentile interval: ``resamples`` bootstrap samples of
-    whole ``groups`` (each row its own group if None), seeded. Multi-label: accuracy means that all labels of a row are right,
-    log loss is the mean over rows and labels, the calibration error runs over all row-label pairs; single-label: log loss
-    of the true label, calibration error of the given label's probability (Guo et al. 2017). Macro-F1 is the mean
-    over the labels that occur in the targets or predictions, as scikit-learn has it.
+    Every number is ``{"value", "low", "high"}`` with a 95 % percentile interval: ``resamples`` bootstrap
+    samples of whole ``groups`` (each row its own group if None), seeded. Multi-label: accuracy means that all
+    labels of a row are right, log loss is the mean over rows and labels, the calibration error runs over all
+    row-label pairs; single-label: log loss of the true label, calibration error of the given label's
+    probability (Guo et al. 2017). Macro-F1 is the mean over the labels that occur in the targets or
+    predictions, as scikit-learn has it.
     """
     given = as_predicted(predicted, multi_label=multi_label)
     measure = measures(given, np.asarray(targets, np.bool_), multi_label=multi_label)
     values, samples = bootstrapped(measure, len(targets), groups, seed=seed, resamples=resamples)
-    report: JsonDict = {"rows": len(targets), "groups": len(targets) if groups is None else len(np.unique(groups))}
+    report: JsonDict = {
+        "rows": len(targets),
+        "groups": len(targets) if groups is None else len(np.unique(groups)),
+    }
     for name in ("accuracy", "macro_f1", "micro_f1", "log_loss", "calibration_error"):
         report[name] = _interval(values[name], samples[name])
     report["labels"] = {
@@ -84,7 +88,7 @@ def compare(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> JsonDict:
-    """``predicted`` minus ``reference`` in accuracy, macro-F1 and log loss, with paired bootstrap intervals."""
+    """``predicted`` minus ``reference`` in accuracy, macro-F1 and log loss, with paired intervals."""
     names = ("accuracy", "macro_f1", "log_loss")
     mine, other = (measures(p, targets, multi_label=multi_label) for p in (predicted, reference))
 
@@ -159,14 +163,14 @@ def bootstrapped(
 def _losses(p: Array, targets: BoolArray, *, multi_label: bool) -> Array:
     kept = np.clip(p, _TINY, 1.0)
     if multi_label:
-        return -np.where(targets, np.log(kept), np.log(np.clip(1.0 - p, _TINY, 1.0))).mean(1)
+        return -np.asarray(np.where(targets, np.log(kept), np.log(np.clip(1.0 - p, _TINY, 1.0))).mean(1))
     return -np.asarray((np.log(kept) * targets).sum(1))
 
 
 def _gaps(p: Array, chosen: BoolArray, targets: BoolArray, *, multi_label: bool) -> Array:
     """Confidence minus outcome, summed per row into the confidence's bin; ``[n, BINS]``."""
     if not multi_label:
-        targets = (chosen & targets).any(1, keepdims=True)
+        targets = np.asarray((chosen & targets).any(axis=1))[:, None]
         p = (p * chosen).sum(1, keepdims=True)
     at = np.clip((p * BINS).astype(int), 0, BINS - 1)
     gaps = np.zeros((len(p), BINS))

@@ -21,7 +21,7 @@ _memo: ContextVar[dict[str, _Row] | None] = ContextVar("textjury_ngram_memo", de
 
 @contextmanager
 def remembered_ngrams() -> Iterator[None]:
-    """Count every distinct text once within this context: folds and labels see the same texts over and over."""
+    """Count every distinct text once within this context: folds and labels see the same texts."""
     if _memo.get() is not None:
         yield
         return
@@ -67,9 +67,10 @@ def _forget(memo: dict[str, _Row]) -> None:
 class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Sublinear TF-IDF of character 2- to 4-grams, L2-normalised, of one text column.
 
-    Characters instead of words: no tokeniser to choose per language, typos cost little (measured with 200 rows: equal
-    to word 1-2-grams or up to 1.5 points better). Hashed instead of a vocabulary: a fitted ensemble then holds
-    no words of the labelled rows. Of the n-grams of the training rows the ``max_features`` in most texts are kept.
+    Characters instead of words: no tokeniser to choose per language, typos cost little (measured with 200
+    rows: equal to word 1-2-grams or up to 1.5 points better). Hashed instead of a vocabulary: a fitted
+    ensemble then holds no words of the labelled rows. Of the n-grams of the training rows the
+    ``max_features`` in most texts are kept.
     """
 
     def __init__(self, lowest: int = 2, highest: int = 4, bits: int = 20, max_features: int = 20_000) -> None:
@@ -78,9 +79,9 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.bits = bits
         self.max_features = max_features
 
-    def fit(self, X: Any, y: Any = None) -> TextFeatures:
+    def fit(self, column: Any, y: Any = None) -> TextFeatures:
         """Learn which n-grams there are and how rare they are (smoothed inverse document frequency)."""
-        counts = self._counts(X)
+        counts = self._counts(column)
         frequency = np.bincount(counts.indices, minlength=counts.shape[1])
         present = np.flatnonzero(frequency)
         order = np.argsort(-frequency[present], kind="stable")[: self.max_features]
@@ -88,12 +89,12 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.idf_ = np.log((1 + counts.shape[0]) / (1 + frequency[self.columns_])) + 1.0
         return self
 
-    def transform(self, X: Any) -> sparse.csr_matrix:
+    def transform(self, column: Any) -> sparse.csr_matrix:
         """TF-IDF, csr ``[n, len(columns_)]``."""
-        kept = self._counts(X)[:, self.columns_].tocsr()
+        kept = self._counts(column)[:, self.columns_].tocsr()
         kept.data = np.log(kept.data) + 1.0
         return normalize(kept @ sparse.diags(self.idf_, format="csr"), copy=False)
 
-    def _counts(self, X: Any) -> sparse.csr_matrix:
-        texts = [str(t) for t in np.asarray(X, dtype=object).ravel()]
+    def _counts(self, column: Any) -> sparse.csr_matrix:
+        texts = [str(t) for t in np.asarray(column, dtype=object).ravel()]
         return ngram_counts(texts, lowest=self.lowest, highest=self.highest, bits=self.bits)

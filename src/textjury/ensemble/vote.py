@@ -23,15 +23,18 @@ BoolArray = npt.NDArray[np.bool_]
 VOTE_VERSION = 1
 BIAS = "bias"
 
-# Log-odds per standard deviation of a reference text. Measured with sentence embeddings on banking77, clinc150,
-# stackoverflow20, dbpedia14 and agnews: the log loss is lowest at 1.9-2.5 and flat (within 4 %) at 1.75-2.5.
+# Log-odds per standard deviation of a reference text. Measured with sentence embeddings on banking77,
+# clinc150, stackoverflow20, dbpedia14 and agnews: the log loss is lowest at 1.9-2.5 and flat (within 4 %) at
+# 1.75-2.5.
 SHARPNESS_SINGLE = 2.0
 SHARPNESS_MULTI = 2.0
-# How much of a label's own reference mean is taken off; the rest is the mean over all labels. NLI alone gains most at
-# 0.25-0.5 (agnews 0.48 at 0, 0.61 at 0.5, 0.59 at 1; dbpedia14 0.64, 0.64, 0.54), NLI with embeddings at 0.5.
+# How much of a label's own reference mean is taken off; the rest is the mean over all labels. NLI alone gains
+# most at 0.25-0.5 (agnews 0.48 at 0, 0.61 at 0.5, 0.59 at 1; dbpedia14 0.64, 0.64, 0.54), NLI with embeddings
+# at 0.5.
 LABEL_MEAN = 0.5
-# Multi-label: a score competes with this share of the best label's score of the same stage and text. Topical texts
-# raise all labels together; without it one offset cannot serve several rulebooks (mean micro-F1 0.30, with it 0.43).
+# Multi-label: a score competes with this share of the best label's score of the same stage and text. Topical
+# texts raise all labels together; without it one offset cannot serve several rulebooks (mean micro-F1 0.30,
+# with it 0.43).
 COMPETITION = 0.5
 # Multi-label: log-odds of a label about which nothing is known (p = 0.23).
 OFFSET_MULTI = -1.2
@@ -80,8 +83,8 @@ class Profile:
     def measure(cls, reference: Scored, stages: Sequence[StageInfo]) -> Profile:
         """The profile of ``stages`` over the scored reference texts.
 
-        A stage that scored fewer than 8 of them (a stage on summaries: reference texts are short) takes over the
-        profile of the stage with the same model and label columns that scored most.
+        A stage that scored fewer than 8 of them (a stage on summaries: reference texts are short) takes over
+        the profile of the stage with the same model and label columns that scored most.
         """
         blocks = {s.stage: s.block for s in reference.signals}
         measured = {s.name: _measure(blocks[s.name], s) for s in stages}
@@ -106,7 +109,7 @@ def _measure(block: SignalBlock, stage: StageInfo) -> StageProfile:
     values = label_scores(block, stage, labels)[ok]
     given = np.count_nonzero(values) / max(1, len(block) * len(labels))
     if not labels or given < _SPARSE:
-        return StageProfile({label: 0.0 for label in labels}, 1.0, True, int(ok.sum()))
+        return StageProfile(dict.fromkeys(labels, 0.0), 1.0, True, int(ok.sum()))
     means = values.mean(0)
     scale = float(np.sqrt(np.square(values - means).mean()))
     return StageProfile(
@@ -130,7 +133,7 @@ def _twin(stage: StageInfo, stages: Iterable[StageInfo], measured: Mapping[str, 
 
 
 def label_scores(block: SignalBlock, stage: StageInfo, labels: Sequence[str]) -> Array:
-    """The stage's raw scores for ``labels``, float64 ``[n, len(labels)]``, NaN where the stage did not speak."""
+    """The stage's raw scores for ``labels``, float64 ``[n, k]``, NaN where the stage did not speak."""
     position = {column: i for i, column in enumerate(block.columns)}
     missing = [stage.label_columns[label] for label in labels if stage.label_columns[label] not in position]
     if missing:
@@ -147,10 +150,11 @@ class Vote:
     """Weighted vote of the stages' label scores.
 
     Dense stages (a model that scores every text): the raw score minus the mean over the reference texts (half
-    the label's own, half that of all labels), divided by the stage's scale, then averaged with the configured weights over the stages that spoke
-    for that label, so weights of abstaining and failed stages pass to the others. Sparse stages (rules, entities): evidence adds
-    its log-odds on top. Single-label scores go through a softmax, multi-label ones through a sigmoid per label.
-    A row's scores depend on that row and the stored profile only.
+    the label's own, half that of all labels), divided by the stage's scale, then averaged with the configured
+    weights over the stages that spoke for that label, so weights of abstaining and failed stages pass to the
+    others. Sparse stages (rules, entities): evidence adds its log-odds on top. Single-label scores go through
+    a softmax, multi-label ones through a sigmoid per label. A row's scores depend on that row and the stored
+    profile only.
     """
 
     def __init__(
@@ -182,12 +186,32 @@ class Vote:
         if missing or unmeasured:
             what = ", ".join((missing + unmeasured)[:5])
             raise PlanError(
-                Problem("reference profile", f"does not cover {what}", "every stage and label", "measure the profile again")
+                Problem(
+                    "reference profile",
+                    f"does not cover {what}",
+                    "every stage and label",
+                    "measure the profile again",
+                )
             )
+
+    @property
+    def sparse(self) -> frozenset[str]:
+        """Names of the stages that count evidence and speak of few texts."""
+        return frozenset(s.name for s in self.stages if self.profile.stages[s.name].sparse)
+
+    @property
+    def base_rate(self) -> float:
+        """Log-odds of a label about which nothing is known: the bias of multi-label scores, else 0."""
+        return OFFSET_MULTI if self.multi_label else 0.0
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over everything that can change a vote."""
+        """SHA-256 over everything that can change a decision."""
+        return fingerprint([self.scores_digest, self.config.threshold, self.config.review_margin])
+
+    @cached_property
+    def scores_digest(self) -> str:
+        """SHA-256 over everything that can change a score."""
         return fingerprint(
             {
                 "version": VOTE_VERSION,
@@ -195,8 +219,6 @@ class Vote:
                 "multi_label": self.multi_label,
                 "stages": [[s.key, s.weight, dict(s.label_columns)] for s in self.stages],
                 "profile": self.profile.digest,
-                "threshold": self.config.threshold,
-                "review_margin": self.config.review_margin,
             }
         )
 
@@ -210,18 +232,18 @@ class Vote:
         return self.without(*(s.name for s in self.stages if s.name not in names))
 
     def decide(self, scored: Scored) -> Decision:
-        """The vote's decision; a row for which no stage spoke gets the priors and the review reason no_signal."""
+        """The vote's decision; a row for which no stage spoke gets the priors and is marked no_signal."""
         contributions, spoke = self.contributions(scored)
         return self.link.decide(
             contributions, self.sources, silent=~spoke, fault=faults(scored, self.stages), decided_by="vote"
         )
 
     def contributions(self, scored: Scored) -> tuple[Array, BoolArray]:
-        """Shares of every source, float64 ``[n, L, S]`` in log-odds, and which rows any stage spoke for, bool ``[n]``."""
+        """Shares of the sources, float64 ``[n, L, S]`` in log-odds, and the rows any stage spoke for."""
         n = len(scored.texts)
         blocks = {s.stage: s.block for s in scored.signals}
         shares = np.zeros((n, len(self.labels), len(self.sources)))
-        shares[:, :, -1] = OFFSET_MULTI if self.multi_label else 0.0
+        shares[:, :, -1] = self.base_rate
         total = np.zeros((n, len(self.labels)))
         spoke = np.zeros(n, dtype=np.bool_)
         for at, stage in enumerate(self.stages):
@@ -239,7 +261,7 @@ class Vote:
         return shares, spoke
 
     def _standardised(self, block: SignalBlock, stage: StageInfo) -> tuple[Array, list[int], BoolArray]:
-        """Standardised scores ``[n, k]`` (0 where the stage did not speak), the labels they are for, and where it spoke."""
+        """Standardised scores ``[n, k]`` (0 where the stage was not ok), their labels, and where it was."""
         known = [(i, label) for i, label in enumerate(self.labels) if label in stage.label_columns]
         profile = self.profile.stages[stage.name]
         ok = np.asarray(block.state == State.OK)
@@ -255,7 +277,7 @@ class Vote:
         return np.where(ok[:, None], z, 0.0), [i for i, _ in known], ok
 
     def _worth(self, stage: StageInfo) -> float:
-        """Log-odds per standardised unit. A sparse stage's weight counts relative to the mean weight of the dense ones."""
+        """Log-odds per standardised unit; a sparse stage's weight counts against the mean dense weight."""
         if not self.profile.stages[stage.name].sparse:
             return stage.weight * (SHARPNESS_MULTI if self.multi_label else SHARPNESS_SINGLE)
         dense = [s.weight for s in self._voters if not self.profile.stages[s.name].sparse]
@@ -276,3 +298,13 @@ def faults(scored: Scored, stages: Iterable[StageInfo]) -> BoolArray:
         if signals.stage in names:
             failed |= signals.block.state == State.FAULT
     return failed
+
+
+def spoken(scored: Scored, stages: Iterable[StageInfo]) -> BoolArray:
+    """Rows for which at least one of ``stages`` was ok, bool ``[n]``."""
+    names = {s.name for s in stages}
+    ok = np.zeros(len(scored.texts), dtype=np.bool_)
+    for signals in scored.signals:
+        if signals.stage in names:
+            ok |= signals.block.state == State.OK
+    return ok

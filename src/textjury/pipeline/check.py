@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from textjury.config.load import Rulebook, load_rulebook
 from textjury.engine.device import Device, choose
-from textjury.errors import ConfigError, Problem, TextjuryError
+from textjury.errors import ConfigError, Problem, RuleError, TextjuryError
 from textjury.pipeline.active import active_digest
 from textjury.pipeline.panel import Panel, distinct_batch
 from textjury.pipeline.plan import input_of
+from textjury.rules.entities import load_entities
 from textjury.rules.health import ExampleResult, measure, run_examples
-from textjury.rules.model import RuleSet
 from textjury.rules.parse import load_rules
 from textjury.sources.read import IdRegistry, list_input, read
 from textjury.stages.registry import locate_models
@@ -56,10 +56,16 @@ def check_rulebook(folder: Path, *, where: str | None = None, device: str | None
     chosen = result.take("device", lambda: choose(device or rulebook.config.run.device))
     result.take("column names", lambda: _columns(rulebook))
     if where or rulebook.config.input.path:
-        result.take("input files and their columns", lambda: list_input(input_of(rulebook, where), rulebook.config.input))
+        result.take(
+            "input files and their columns",
+            lambda: list_input(input_of(rulebook, where), rulebook.config.input),
+        )
     if chosen is not None and not result.problems:
         result.take("stages", lambda: panel_of(rulebook, chosen))
-        result.take("ensemble: " + (active_digest(rulebook.folder) or "vote")[:16], lambda: panel_of(rulebook, chosen).stale)
+        result.take(
+            "ensemble: " + (active_digest(rulebook.folder) or "vote")[:16],
+            lambda: panel_of(rulebook, chosen).stale,
+        )
     return result
 
 
@@ -68,12 +74,31 @@ def panel_of(rulebook: Rulebook, device: Device) -> Panel:
     return Panel(rulebook, device, store=None, profiles=None)
 
 
-def _rules(rulebook: Rulebook) -> RuleSet:
-    rules = load_rules(rulebook.folder, rulebook.config.stages.rules, rulebook.config.label_names)
-    failed = [e for e in run_examples(rules) if not e.passed]
+def _rules(rulebook: Rulebook) -> None:
+    failed = [e for e in _examples(rulebook) if not e.passed]
     if failed:
-        raise ConfigError([Problem(e.place, _verdict(e), "", "change the rule, or the example") for e in failed])
-    return rules
+        raise RuleError(
+            [Problem(e.place, _verdict(e), "", "change the rule, or the example") for e in failed]
+        )
+
+
+def _examples(rulebook: Rulebook) -> tuple[ExampleResult, ...]:
+    """Every example of patterns, lexicon and entities, run. Raises RuleError with the problems of all files."""
+    stages, labels = rulebook.config.stages, rulebook.config.label_names
+    found: tuple[ExampleResult, ...] = ()
+    problems: list[Problem] = []
+    try:
+        found += run_examples(load_rules(rulebook.folder, stages.rules, labels))
+    except RuleError as error:
+        problems += error.problems
+    try:
+        if stages.ner.enabled and (path := rulebook.file(stages.ner.entities)) is not None:
+            found += load_entities(path, labels).run_examples()
+    except RuleError as error:
+        problems += error.problems
+    if problems:
+        raise RuleError(problems)
+    return found
 
 
 def _columns(rulebook: Rulebook) -> None:
@@ -84,10 +109,9 @@ def _columns(rulebook: Rulebook) -> None:
 def test_rules(folder: Path) -> list[dict[str, Any]]:
     """Every example of every rule with its verdict. Raises ConfigError or RuleError where files are wrong."""
     rulebook = load_rulebook(folder)
-    rules = load_rules(rulebook.folder, rulebook.config.stages.rules, rulebook.config.label_names)
     return [
         {"rule": e.rule_id, "ok": e.passed, "place": e.place, "problem": "" if e.passed else _verdict(e)}
-        for e in run_examples(rules)
+        for e in _examples(rulebook)
     ]
 
 
@@ -107,5 +131,7 @@ def rule_health(folder: Path, *, where: str | None = None) -> list[dict[str, Any
             texts += chunk.rows["text"].to_pylist()
             if len(texts) >= HEALTH_TEXTS:
                 break
-    health = measure(rules, distinct_batch(texts[:HEALTH_TEXTS]).texts, multi_label=rulebook.config.multi_label)
+    health = measure(
+        rules, distinct_batch(texts[:HEALTH_TEXTS]).texts, multi_label=rulebook.config.multi_label
+    )
     return [{k: v for k, v in asdict(row).items() if k != "precision"} for row in health]

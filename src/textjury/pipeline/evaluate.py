@@ -44,7 +44,9 @@ def evaluate(
     places = places_of(loaded, output)
     fitted_on = _fitted_on(loaded, labels)
     with open_store(loaded, places) as store:
-        panel = Panel(loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles)
+        panel = Panel(
+            loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles
+        )
         try:
             report = _report(panel, rows, fitted_on, progress)
             report["cost"] = _cost(panel, rows.texts)
@@ -61,7 +63,11 @@ def _fitted_on(rulebook: Rulebook, labels: str) -> LabelledRows | None:
         return None
     source = json.loads(path.read_text("utf-8"))
     file = Path(source["labels"])
-    if not file.is_file() or file.resolve() == Path(labels).resolve() or file_digest(file) != source["sha256"]:
+    if (
+        not file.is_file()
+        or file.resolve() == Path(labels).resolve()
+        or file_digest(file) != source["sha256"]
+    ):
         return None
     try:
         return read_labels(rulebook, source["labels"], where=source["input"])
@@ -69,7 +75,9 @@ def _fitted_on(rulebook: Rulebook, labels: str) -> LabelledRows | None:
         return None
 
 
-def _report(panel: Panel, rows: LabelledRows, fitted_on: LabelledRows | None, progress: Progress | None) -> dict[str, Any]:
+def _report(
+    panel: Panel, rows: LabelledRows, fitted_on: LabelledRows | None, progress: Progress | None
+) -> dict[str, Any]:
     config = panel.rulebook.config.ensemble
     if fitted_on is None:
         scored = scored_rows(panel, rows.texts, progress)
@@ -89,8 +97,12 @@ def _report(panel: Panel, rows: LabelledRows, fitted_on: LabelledRows | None, pr
 def _notes(found: Mapping[str, Any], rows: LabelledRows) -> list[str]:
     notes = [f"{n} rows left out: {why.replace('_', ' ')}" for why, n in rows.skipped.items()]
     if found.get("left_out"):
-        notes.append(f"{found['left_out']} rows left out: equal or near-equal to rows of the fit, or of their groups")
-    notes.append("intervals: 95 %, bootstrap over groups of near-equal texts; systems marked (no labels) never saw a label")
+        notes.append(
+            f"{found['left_out']} rows left out: equal or near-equal to rows of the fit, or of their groups"
+        )
+    notes.append(
+        "intervals: 95 %, bootstrap over groups of near-equal texts; systems marked (no labels) never saw a label"
+    )
     return notes
 
 
@@ -101,7 +113,8 @@ def _cost(panel: Panel, texts: Sequence[str]) -> list[dict[str, Any]]:
     score_texts(panel.stages, batch.take(range(min(8, len(batch)))), None)
     counts = score_texts(panel.stages, batch, None).counts
     return [
-        {"stage": name, "seconds per 1,000 rows": 1000 * count.seconds / max(1, len(batch))} for name, count in counts.items()
+        {"stage": name, "seconds per 1,000 rows": 1000 * count.seconds / max(1, len(batch))}
+        for name, count in counts.items()
     ]
 
 
@@ -116,7 +129,11 @@ _NAMES = {
 
 def _title(name: str) -> str:
     kind, _, stage = name.partition(":")
-    named = {"vote": f"{stage} alone (no labels)", "alone": f"{stage} alone (stack)", "without": f"without {stage}"}
+    named = {
+        "vote": f"{stage} alone (no labels)",
+        "alone": f"{stage} alone (stack)",
+        "without": f"without {stage}",
+    }
     return _NAMES.get(name) or named.get(kind, name)
 
 

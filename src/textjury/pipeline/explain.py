@@ -16,7 +16,14 @@ def explain_row(row_id: str, *, output: Path, date: dt.date | None = None) -> Ex
     rejects = read_rows("rejects", output=output, row_id=row_id, date=date)
     if not predictions and not rejects:
         when = f" on {date}" if date else ""
-        raise ConfigError(Problem("ROW_ID", f"no such row{when}", "a row_id of predictions or rejects", "see: textjury export predictions"))
+        raise ConfigError(
+            Problem(
+                "ROW_ID",
+                f"no such row{when}",
+                "a row_id of predictions or rejects",
+                "see: textjury export predictions",
+            )
+        )
     newest = max(row["date"] for row in [*predictions, *rejects])
     chosen = [r for r in predictions if r["date"] == newest]
     rejected = [r for r in rejects if r["date"] == newest]

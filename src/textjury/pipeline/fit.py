@@ -54,9 +54,15 @@ def fit(
     rows = read_labels(loaded, labels, where=where)
     places = places_of(loaded, output)
     with open_store(loaded, places) as store:
-        panel = Panel(loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles)
+        panel = Panel(
+            loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles
+        )
         try:
-            source = {"labels": labels, "input": where, "sha256": file_digest(labels) if Path(labels).is_file() else None}
+            source = {
+                "labels": labels,
+                "input": where,
+                "sha256": file_digest(labels) if Path(labels).is_file() else None,
+            }
             return fit_rows(panel, rows, activate_it=activate_it, source=source, progress=progress)
         finally:
             panel.close()
@@ -88,7 +94,10 @@ def fit_rows(
         rows=len(rows),
         skipped=rows.skipped,
         scores=[{"decided by": name, "log loss": loss} for name, loss in losses if loss is not None],
-        notes=[*stack.notes, *(f"{n} rows left out: {why.replace('_', ' ')}" for why, n in rows.skipped.items())],
+        notes=[
+            *stack.notes,
+            *(f"{n} rows left out: {why.replace('_', ' ')}" for why, n in rows.skipped.items()),
+        ],
     )
 
 
@@ -122,7 +131,14 @@ def activate_ensemble(rulebook: Path, digest: str) -> str:
     found = [n for n in names if n.startswith(digest[:16])]
     if len(found) != 1:
         said = "fits several ensembles" if found else "no such ensemble"
-        raise ConfigError(Problem(f"ensemble {digest[:16]!r}", said, "one of: textjury ensemble list", close_match(digest, names)))
+        raise ConfigError(
+            Problem(
+                f"ensemble {digest[:16]!r}",
+                said,
+                "one of: textjury ensemble list",
+                close_match(digest, names),
+            )
+        )
     manifest = json.loads((loaded.folder / FOLDER / found[0] / "manifest.json").read_text("utf-8"))
     activate(loaded.folder, str(manifest["digest"]))
     return found[0]

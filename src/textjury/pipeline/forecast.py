@@ -71,7 +71,15 @@ def forecast(plan: Plan) -> Forecast:
             store.close()
     stages = tuple(counts[s.name].forecast(f"{s.name}@{s.version}") for s in panel.stages)
     return Forecast(
-        records, rejected, max(shards, 1), distinct, plan.ensemble, plan.device.key, plan.digest, stages, _notes(plan, counts)
+        records,
+        rejected,
+        max(shards, 1),
+        distinct,
+        plan.ensemble,
+        plan.device.key,
+        plan.digest,
+        stages,
+        _notes(plan, counts),
     )
 
 
@@ -139,5 +147,7 @@ def _notes(plan: Plan, counts: Mapping[str, _Count]) -> tuple[str, ...]:
         notes.append("this very plan is published for the date: a run would change nothing")
     guessed = sorted(name for name, count in counts.items() if count.guessed)
     if guessed:
-        notes.append(f"{', '.join(guessed)}: summaries are not known yet, so every text is counted: an upper bound")
+        notes.append(
+            f"{', '.join(guessed)}: summaries are not known yet, so every text is counted: an upper bound"
+        )
     return tuple(notes)

@@ -79,6 +79,9 @@ def _finished(folder: Path, plan_digest: str) -> Ingested | None:
 
 
 def _write(folder: Path, index: int, rows: pa.Table, rejects: Sequence[Reject]) -> None:
-    with pa.OSFile(str(folder / f"{index:06d}.arrow"), "wb") as sink, pa.ipc.new_file(sink, rows.schema, options=_OPTIONS) as writer:
+    with (
+        pa.OSFile(str(folder / f"{index:06d}.arrow"), "wb") as sink,
+        pa.ipc.new_file(sink, rows.schema, options=_OPTIONS) as writer,
+    ):
         writer.write_table(rows)
     (folder / f"{index:06d}.rejects.json").write_text(json.dumps([asdict(r) for r in rejects]), "utf-8")

@@ -33,7 +33,9 @@ def load(rulebook: str | Path, *, device: str | None = None, store: str | Path |
     loaded = load_rulebook(rulebook)
     chosen = choose(device or loaded.config.run.device)
     memory = SignalStore(Path(store), max_bytes=int(loaded.config.run.store_max_gb * 1e9)) if store else None
-    return Jury(Panel(loaded, chosen, store=memory, profiles=Path(store).parent / "profiles" if store else None))
+    return Jury(
+        Panel(loaded, chosen, store=memory, profiles=Path(store).parent / "profiles" if store else None)
+    )
 
 
 class Jury:
@@ -79,7 +81,9 @@ class Jury:
         }
         return pd.DataFrame(columns, index=index)
 
-    def fit(self, texts: Texts, labels: Sequence[Any] | str, *, groups: Sequence[str | None] | None = None) -> FitResult:
+    def fit(
+        self, texts: Texts, labels: Sequence[Any] | str, *, groups: Sequence[str | None] | None = None
+    ) -> FitResult:
         """Trains the stacking ensemble and makes it the active one of the rulebook.
 
         ``labels`` is a column name of the frame, or one entry per row: a label name, or for multi-label rulebooks
@@ -113,7 +117,9 @@ class Jury:
     def __enter__(self) -> Jury:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _texts(self, texts: Texts) -> tuple[list[str | None], pd.Index]:
@@ -121,20 +127,32 @@ class Jury:
         if isinstance(texts, pd.DataFrame):
             return self._joined(texts), texts.index
         if isinstance(texts, str):
-            raise ConfigError(Problem("texts", "one string was given", "a list of texts, a Series or a DataFrame", "wrap it: [text]"))
+            raise ConfigError(
+                Problem(
+                    "texts",
+                    "one string was given",
+                    "a list of texts, a Series or a DataFrame",
+                    "wrap it: [text]",
+                )
+            )
         series = texts if isinstance(texts, pd.Series) else pd.Series(list(texts), dtype=object)
-        return [None if v is None or v is pd.NA or v != v else str(v) for v in series.tolist()], series.index
+        return [None if _is_missing(v) else str(v) for v in series.tolist()], series.index
 
     def _joined(self, frame: pd.DataFrame) -> list[str | None]:
         config = self.rulebook.config.input
         missing = [c for c in config.text if c not in frame.columns]
         if missing:
             names = [str(c) for c in frame.columns]
-            raise ConfigError([Problem(f'column "{c}"', "is missing from the frame", "", close_match(c, names)) for c in missing])
+            raise ConfigError(
+                [
+                    Problem(f'column "{c}"', "is missing from the frame", "", close_match(c, names))
+                    for c in missing
+                ]
+            )
         columns = [frame[c].tolist() for c in config.text]
         joined = []
         for values in zip(*columns, strict=True):
-            parts = [str(v) for v in values if not (v is None or v is pd.NA or v != v) and str(v).strip()]
+            parts = [str(v) for v in values if not _is_missing(v) and str(v).strip()]
             joined.append(config.separator.join(parts) if parts else None)
         return joined
 
@@ -142,7 +160,9 @@ class Jury:
         if isinstance(labels, str):
             if not isinstance(texts, pd.DataFrame) or labels not in texts.columns:
                 names = [str(c) for c in texts.columns] if isinstance(texts, pd.DataFrame) else []
-                raise LabelsError(Problem(f'column "{labels}"', "is missing from the frame", "", close_match(labels, names)))
+                raise LabelsError(
+                    Problem(f'column "{labels}"', "is missing from the frame", "", close_match(labels, names))
+                )
             return list(texts[labels].tolist())
         values = list(labels)
         if len(values) != n:
@@ -177,3 +197,8 @@ class Jury:
             for row, chosen in zip(rows, decision.chosen, strict=True):
                 lists[row] = [str(n) for n in names[:-1][chosen]]
             frame["labels"] = pd.Series(lists, index=frame.index, dtype=object)
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a cell holds nothing: None, NaN, NaT or NA."""
+    return value is None or (not isinstance(value, str) and bool(pd.isna(value)))  # type: ignore[call-overload]

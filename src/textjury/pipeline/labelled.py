@@ -50,12 +50,25 @@ def read_labels(rulebook: Rulebook, path: str, *, where: str | None = None) -> L
     listing = list_input(path, config.model_copy(update=_nothing_but(None)))
     label_column = next((c for c in LABEL_COLUMNS if c in listing.columns), None)
     if label_column is None:
-        raise LabelsError(Problem(path, "no label column", "a column named label or labels", f"found: {', '.join(listing.columns[:12])}"))
+        raise LabelsError(
+            Problem(
+                path,
+                "no label column",
+                "a column named label or labels",
+                f"found: {', '.join(listing.columns[:12])}",
+            )
+        )
     has_text = all(c in listing.columns for c in config.text)
     has_id = config.id is not None and config.id in listing.columns
     if not has_text and not has_id:
-        wanted = f"the text columns ({', '.join(config.text)})" + (f" or the id column ({config.id})" if config.id else "")
-        raise LabelsError(Problem(path, "rows cannot be matched to texts", wanted, f"found: {', '.join(listing.columns[:12])}"))
+        wanted = f"the text columns ({', '.join(config.text)})" + (
+            f" or the id column ({config.id})" if config.id else ""
+        )
+        raise LabelsError(
+            Problem(
+                path, "rows cannot be matched to texts", wanted, f"found: {', '.join(listing.columns[:12])}"
+            )
+        )
     if has_text:
         keep = {"passthrough": (label_column,), "timestamp": None, "id": config.id if has_id else None}
         keep["group"] = config.group if config.group in listing.columns else None
@@ -63,10 +76,14 @@ def read_labels(rulebook: Rulebook, path: str, *, where: str | None = None) -> L
         given = dict(zip(rows["row_id"].to_pylist(), rows[label_column].to_pylist(), strict=True))
     else:
         assert config.id is not None
-        as_text = config.model_copy(update={**_nothing_but(config.id), "text": (config.id,), "passthrough": (label_column,)})
+        as_text = config.model_copy(
+            update={**_nothing_but(config.id), "text": (config.id,), "passthrough": (label_column,)}
+        )
         ids, rejected = _read_all(path, as_text)
         given = dict(zip(ids["row_id"].to_pylist(), ids[label_column].to_pylist(), strict=True))
-        rows, _ = _read_all(input_of(rulebook, where), config.model_copy(update={"passthrough": ()}), only=set(given))
+        rows, _ = _read_all(
+            input_of(rulebook, where), config.model_copy(update={"passthrough": ()}), only=set(given)
+        )
     return _joined(rulebook, path, rows, given, rejected)
 
 
@@ -101,10 +118,16 @@ def _joined(
     check_labels(path, wanted, labels)
     keep = [k for k, names in enumerate(wanted) if multi or names]
     if not multi and any(len(wanted[k]) > 1 for k in keep):
-        raise LabelsError(Problem(path, "rows with several labels", "one label per row", "set multi_label = true"))
+        raise LabelsError(
+            Problem(path, "rows with several labels", "one label per row", "set multi_label = true")
+        )
     if not keep:
         raise LabelsError(Problem(path, "no labelled rows", "at least one row with a known label and a text"))
-    skipped = {"rejected": rejected, "unlabelled": len(ids) - len(keep), "not_in_input": len(given) - len(ids)}
+    skipped = {
+        "rejected": rejected,
+        "unlabelled": len(ids) - len(keep),
+        "not_in_input": len(given) - len(ids),
+    }
     texts = rows["text"].to_pylist()
     groups = rows["group"].to_pylist()
     return LabelledRows(
@@ -140,7 +163,15 @@ def check_labels(place: str, wanted: Sequence[Sequence[str]], labels: Sequence[s
     if unknown:
         worst = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))[:5]
         raise LabelsError(
-            [Problem(place, f"unknown label {shown(n)} in {c} rows", "a label of the rulebook", close_match(n, labels)) for n, c in worst]
+            [
+                Problem(
+                    place,
+                    f"unknown label {shown(n)} in {c} rows",
+                    "a label of the rulebook",
+                    close_match(n, labels),
+                )
+                for n, c in worst
+            ]
         )
 
 
@@ -159,5 +190,7 @@ def scored_rows(panel: Panel, texts: Sequence[str], progress: Progress | None = 
     place = {t: i for i, t in enumerate(distinct)}
     back = [place[t] for t in texts]
     signals = panel.score(TextBatch(tuple(text_digest(t) for t in distinct), distinct), progress)
-    stages = tuple(StageSignals(s.stage, s.version, s.fingerprint, s.block.take(back)) for s in signals.stages)
+    stages = tuple(
+        StageSignals(s.stage, s.version, s.fingerprint, s.block.take(back)) for s in signals.stages
+    )
     return Scored(tuple(texts), stages)

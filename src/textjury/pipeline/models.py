@@ -31,7 +31,15 @@ def _row(name: str, config: ModelConfig, base: Path) -> dict[str, Any]:
     try:
         found = locate(name, config, base=base)
     except TextjuryError as error:
-        return {"model": name, "task": config.task, "origin": origin, "place": "-", "sha256": "-", "adapter": "-", "status": str(error.problems[0])}
+        return {
+            "model": name,
+            "task": config.task,
+            "origin": origin,
+            "place": "-",
+            "sha256": "-",
+            "adapter": "-",
+            "status": str(error.problems[0]),
+        }
     return {
         "model": name,
         "task": config.task,

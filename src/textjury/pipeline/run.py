@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,7 +70,9 @@ class Run:
     @property
     def jobs(self) -> list[ShardJob]:
         """Shards that are not finished yet."""
-        return [ShardJob(str(self.plan_file), i) for i in range(self.ingested.shards) if i not in self.resumed]
+        return [
+            ShardJob(str(self.plan_file), i) for i in range(self.ingested.shards) if i not in self.resumed
+        ]
 
 
 def run(
@@ -88,7 +90,9 @@ def run(
         failures: list[Problem] = []
         try:
             _panel(str(under_way.plan_file))  # what does not fit stops the run here, not shard by shard
-            for outcome in (executor or LocalExecutor()).map(partial(run_shard, progress=events), under_way.jobs):
+            for outcome in (executor or LocalExecutor()).map(
+                partial(run_shard, progress=events), under_way.jobs
+            ):
                 if outcome.error is not None:
                     failures.append(failure(outcome.job.index, outcome.error))
                 elif events is not None:
@@ -192,7 +196,9 @@ def _panel(plan_file: str) -> tuple[Panel, dict[str, Any]]:
         if now != record["stages"] or panel.ensemble_digest != record["ensemble"]:
             changed = sorted(k for k in {*now, *record["stages"]} if now.get(k) != record["stages"].get(k))
             what = ", ".join(changed) or "the ensemble"
-            raise PlanError(Problem(str(rulebook.folder), f"changed while the run was under way: {what}", "", "run again"))
+            raise PlanError(
+                Problem(str(rulebook.folder), f"changed while the run was under way: {what}", "", "run again")
+            )
         _opened[plan_file] = (panel, record)
     return _opened[plan_file]
 
@@ -225,7 +231,9 @@ def _meta(scored: ShardTables, panel: Panel, seconds: float) -> dict[str, Any]:
 def failure(index: int, error: Exception) -> Problem:
     """A shard's failure in one line. Unknown exceptions give their type only: their message may hold text."""
     said = str(error) if isinstance(error, TextjuryError) else type(error).__name__
-    return Problem(f"shard {index}", said, "", "fix the cause and run again: finished shards are not paid for twice")
+    return Problem(
+        f"shard {index}", said, "", "fix the cause and run again: finished shards are not paid for twice"
+    )
 
 
 def finish(under_way: Run, failures: list[Problem]) -> RunReport:
@@ -240,7 +248,9 @@ def finish(under_way: Run, failures: list[Problem]) -> RunReport:
         report = _report(under_way, metas)
         _check_reject_share(report, plan)
         schemas = output_schemas(plan.rulebook, plan.passthrough)
-        check_spool(spool, Expected(plan.date, under_way.ingested.shards, under_way.ingested.records, schemas))
+        check_spool(
+            spool, Expected(plan.date, under_way.ingested.shards, under_way.ingested.records, schemas)
+        )
         files = spool.digests()
         for index, meta in sorted(metas.items()):
             ledger.append(_shard_record(index, meta, files[index]).body(run_id=under_way.run_id))
@@ -248,7 +258,7 @@ def finish(under_way: Run, failures: list[Problem]) -> RunReport:
     except TextjuryError as error:
         ledger.append(failed(run_id=under_way.run_id, error=error))
         raise
-    _seal(plan, report, dict(done.rows))
+    _seal(plan, report, dict(done.rows), dates={copy.split(" ")[1] for copy in done.copies})
     _keep_report(plan.places.output, report)
     shutil.rmtree(plan.folder, ignore_errors=True)
     return report
@@ -277,15 +287,21 @@ def manifest_of(plan: Plan, run_id: str) -> RunManifest:
 
 
 def _shard_record(index: int, meta: Mapping[str, Any], files: Mapping[str, str]) -> ShardRecord:
-    return ShardRecord(index, meta["records"], meta["rows"], meta["rejected"], meta["seconds"], meta["stages"], files)
+    return ShardRecord(
+        index, meta["records"], meta["rows"], meta["rejected"], meta["seconds"], meta["stages"], files
+    )
 
 
-def _seal(plan: Plan, report: RunReport, rows: Mapping[str, int]) -> None:
-    """The ledger's last word on a run: rows by table, and the bytes of the files analysts read."""
+def _seal(plan: Plan, report: RunReport, rows: Mapping[str, int], dates: Set[str] = frozenset()) -> None:
+    """The ledger's last word on a run: rows by table, and the bytes of the files analysts read.
+
+    ``dates`` are those whose files were written: earlier ones are rewritten when the columns grow.
+    """
     output = plan.places.output
     files = {
         path.relative_to(output).as_posix(): file_digest(path)
-        for path in sorted((output / "published").glob(f"*/date={plan.date.isoformat()}/*.parquet"))
+        for date in sorted({plan.date.isoformat(), *dates})
+        for path in sorted((output / "published").glob(f"*/date={date}/*.parquet"))
     }
     counts = {"rows_in": report.rows_in, "predicted": report.predicted, "rejected": report.rejected}
     ledger_of(output).append(
@@ -305,7 +321,9 @@ def _check_reject_share(report: RunReport, plan: Plan) -> None:
     if report.rows_in and report.rejected / report.rows_in > limit:
         place = plan.rulebook.toml.place("run", "max_reject_share")
         said = f"{report.rejected} of {report.rows_in} records were rejected"
-        raise PublishError(Problem(place, said, f"a share of at most {limit}", "look at the input, or raise the limit"))
+        raise PublishError(
+            Problem(place, said, f"a share of at most {limit}", "look at the input, or raise the limit")
+        )
 
 
 def _report(under_way: Run, metas: Mapping[int, Mapping[str, Any]]) -> RunReport:
@@ -340,7 +358,18 @@ def _report(under_way: Run, metas: Mapping[int, Mapping[str, Any]]) -> RunReport
         label_counts=labels,
         reject_reasons=dict(sorted(reasons.items())),
         stages={name: count.to_json() for name, count in stages.items()},
-        notes=plan.notes,
+        notes=(*plan.notes, *_store_notes(stages)),
+    )
+
+
+def _store_notes(stages: Mapping[str, StageCount]) -> tuple[str, ...]:
+    lost = sum(count.not_stored for count in stages.values())
+    return (
+        (
+            f"the signal store could not take {lost:,} signals (is its disk full?): they will be computed again",
+        )
+        if lost
+        else ()
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from textjury.errors import InternalError
 from textjury.fingerprint import combined, text_digest
+from textjury.signals.database import StoreError
 from textjury.signals.store import SignalStore
 from textjury.stages.base import DerivingStage, Part, Stage
 from textjury.types import SignalBlock, StageInfo, StageSignals, State, TextBatch
@@ -36,6 +37,7 @@ class StageCount:
     faults: int = 0
     cut: int = 0  # texts of which not every token was read
     tokens: int = 0
+    not_stored: int = 0  # text-parts that the store could not take (disk full)
     seconds: float = 0.0
 
     def __add__(self, other: StageCount) -> StageCount:
@@ -153,8 +155,18 @@ def _score_chunk(stage: Stage, chunk: TextBatch, store: SignalStore | None, coun
         for part in asked:
             pieces[part.name].append((rows, _checked(stage, part, fresh, len(rows))))
             if store is not None:
-                store.put(part.fingerprint, [chunk.digests[i] for i in rows], fresh[part.name])
+                _remember(store, part, [chunk.digests[i] for i in rows], fresh[part.name], count)
     return _join([_assemble(part, pieces[part.name], len(chunk)) for part in parts])
+
+
+def _remember(
+    store: SignalStore, part: Part, digests: Sequence[str], block: SignalBlock, count: StageCount
+) -> None:
+    """Put a block into the store. A store that cannot take it costs time on the next night, not this night's result."""
+    try:
+        store.put(part.fingerprint, digests, block)
+    except StoreError:
+        count.not_stored += len(block)
 
 
 def _look_up(
@@ -180,7 +192,9 @@ def _patterns(missing: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:
     groups = []
     for g in range(columns.shape[1]):
         if columns[:, g].any():
-            groups.append((tuple(np.flatnonzero(columns[:, g]).tolist()), np.flatnonzero(inverse.ravel() == g)))
+            groups.append(
+                (tuple(np.flatnonzero(columns[:, g]).tolist()), np.flatnonzero(inverse.ravel() == g))
+            )
     return groups
 
 
@@ -193,7 +207,9 @@ def _rows_of(pieces: Sequence[tuple[np.ndarray, SignalBlock]], rows: np.ndarray)
 def _checked(stage: Stage, part: Part, fresh: Mapping[str, SignalBlock], n: int) -> SignalBlock:
     block = fresh.get(part.name)
     if block is None or block.columns != part.columns or len(block) != n:
-        raise InternalError(f"stage {stage.name!r} did not give the columns of its part {part.name!r} for {n} texts")
+        raise InternalError(
+            f"stage {stage.name!r} did not give the columns of its part {part.name!r} for {n} texts"
+        )
     return block
 
 
@@ -230,7 +246,11 @@ def _join(blocks: Sequence[SignalBlock]) -> SignalBlock:
     if len(blocks) == 1:
         return blocks[0]
     states = np.stack([b.state for b in blocks])
-    state = np.where((states == State.FAULT).any(0), State.FAULT, np.where((states == State.OK).all(0), State.OK, State.ABSTAIN))
+    state = np.where(
+        (states == State.FAULT).any(0),
+        State.FAULT,
+        np.where((states == State.OK).all(0), State.OK, State.ABSTAIN),
+    )
     values = np.concatenate([b.values for b in blocks], axis=1)
     faults: dict[int, str] = {}
     for block in blocks:
@@ -260,5 +280,3 @@ def _spread(block: SignalBlock, back: np.ndarray) -> SignalBlock:
         return block
     silent = SignalBlock.make(block.columns, np.full((1, len(block.columns)), np.nan), state=[State.ABSTAIN])
     return concat([block, silent]).take(np.where(back < 0, len(block), back).tolist())
-
-

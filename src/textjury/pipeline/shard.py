@@ -69,7 +69,9 @@ def predict_shard(
         "evidence": _evidence(prepared, signals, stamp),
         "rejects": _rejects(rejects, stamp),
     }
-    chosen = decision.chosen[prepared.place].sum(axis=0) if len(prepared.place) else np.zeros(len(decision.labels))
+    chosen = (
+        decision.chosen[prepared.place].sum(axis=0) if len(prepared.place) else np.zeros(len(decision.labels))
+    )
     return ShardTables(
         tables=tables,
         counts=signals.counts,
@@ -104,8 +106,12 @@ def _predictions(
     best = _best_label(decision)
     n_unique = np.arange(len(best))
     names = pa.array(decision.labels, pa.string())
-    given = decision.chosen.any(axis=1)
-    label = names.take(pa.array(np.where(given, best, -1)[place], mask=~given[place])) if len(place) else pa.array([], pa.string())
+    given = np.asarray(decision.chosen.any(axis=1))
+    label = (
+        names.take(pa.array(np.where(given, best, -1)[place], mask=~given[place]))
+        if len(place)
+        else pa.array([], pa.string())
+    )
     labels = _lists(decision.chosen, names).take(pa.array(place))
     needs = np.array([r != "" for r in decision.review], dtype=bool)
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
@@ -118,7 +124,9 @@ def _predictions(
         "margin": pa.array(decision.margin[place]),
         "needs_review": pa.array(needs[place]),
         "review_reason": pa.array(decision.review, pa.string()).take(pa.array(place)),
-        "decided_by": pa.array([decision.decided_by], pa.string()).take(pa.array(np.zeros(len(place), np.int32))),
+        "decided_by": pa.array([decision.decided_by], pa.string()).take(
+            pa.array(np.zeros(len(place), np.int32))
+        ),
         "score": pa.array(decision.scores[n_unique, best][place]),
         "contributions": _contributions(decision, best).take(pa.array(place)),
         **{f"p_{name}": pa.array(decision.probabilities[place, i]) for i, name in enumerate(decision.labels)},
@@ -127,7 +135,11 @@ def _predictions(
     text = panel.rulebook.config.output.text
     if text:
         columns["text"] = rows.table["text"]
-    return _table("predictions", columns, schema("predictions", labels=decision.labels, passthrough=passthrough, text=text))
+    return _table(
+        "predictions",
+        columns,
+        schema("predictions", labels=decision.labels, passthrough=passthrough, text=text),
+    )
 
 
 def _best_label(decision: Decision) -> np.ndarray:
@@ -175,7 +187,9 @@ def _stage_rows(panel: Panel, stage: StageSignals, rows: _Rows, keep_private: bo
         {
             "row_id": rows.table["row_id"],
             "stage": pa.array([stage.key], pa.string()).take(zeros),
-            "state": pa.array(STATE_NAMES[block.state][place], pa.string()) if n else pa.array([], pa.string()),
+            "state": pa.array(STATE_NAMES[block.state][place], pa.string())
+            if n
+            else pa.array([], pa.string()),
             "fault": faults.take(pa.array(place)),
             "tokens_read": pa.array(block.tokens_read[place], pa.int32()),
             "tokens_total": pa.array(block.tokens_total[place], pa.int32()),
@@ -197,7 +211,9 @@ def _maps(block: SignalBlock, keep: Sequence[int], place: np.ndarray) -> pa.MapA
 
 def _evidence(rows: _Rows, signals: Signals, stamp: Stamp) -> pa.Table:
     """Evidence per row, spans moved to the raw text. Spans of derived texts (summaries) have no raw offsets."""
-    records: dict[str, list[object]] = {c: [] for c in ("stage", "kind", "what", "label", "start", "end", "score", "note")}
+    records: dict[str, list[object]] = {
+        c: [] for c in ("stage", "kind", "what", "label", "start", "end", "score", "note")
+    }
     ids: list[int] = []
     for stage in signals.stages:
         speaks = np.array([bool(e) for e in stage.block.evidence], dtype=bool)
@@ -207,7 +223,7 @@ def _evidence(rows: _Rows, signals: Signals, stamp: Stamp) -> pa.Table:
         for row in np.flatnonzero(speaks[rows.place]):
             offsets = rows.normalised[row].offsets
             for item in stage.block.evidence[rows.place[row]]:
-                span = (None, None)
+                span: tuple[int | None, int | None] = (None, None)
                 if item.start is not None and item.end is not None and on_text:
                     span = offsets.to_raw(item.start, item.end)
                 ids.append(int(row))
@@ -218,16 +234,22 @@ def _evidence(rows: _Rows, signals: Signals, stamp: Stamp) -> pa.Table:
         return _table("evidence", _empty("evidence"), schema("evidence"))
     order = np.argsort(np.array(ids), kind="stable")
     target = schema("evidence")
-    columns: dict[str, pa.Array] = {name: pa.array(records[name], target.field(name).type) for name in records}
+    columns: dict[str, pa.Array] = {
+        name: pa.array(records[name], target.field(name).type) for name in records
+    }
     columns["row_id"] = rows.table["row_id"].combine_chunks().take(pa.array(np.array(ids)))
     table = pa.table(columns).take(pa.array(order))
-    return _table("evidence", {**{c: table[c] for c in table.column_names}, **_stamped(len(ids), stamp)}, target)
+    return _table(
+        "evidence", {**{c: table[c] for c in table.column_names}, **_stamped(len(ids), stamp)}, target
+    )
 
 
 def _rejects(rejects: Sequence[Reject], stamp: Stamp) -> pa.Table:
     target = schema("rejects")
     names = ("source", "record", "row_id", "reason", "detail")
-    columns: dict[str, pa.Array] = {n: pa.array([getattr(r, n) for r in rejects], target.field(n).type) for n in names}
+    columns: dict[str, pa.Array] = {
+        n: pa.array([getattr(r, n) for r in rejects], target.field(n).type) for n in names
+    }
     return _table("rejects", {**columns, **_stamped(len(rejects), stamp)}, target)
 
 

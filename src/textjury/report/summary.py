@@ -55,7 +55,10 @@ def markdown(report: RunReport) -> str:
     rejects = [f"| {reason} | {count:,} |" for reason, count in report.reject_reasons.items()]
     blocks = [
         ("| label | rows |\n|---|---:|", labels),
-        ("| stage | known | computed | abstained | faults | cut | seconds |\n|---|---:|---:|---:|---:|---:|---:|", stages),
+        (
+            "| stage | known | computed | abstained | faults | cut | seconds |\n|---|---:|---:|---:|---:|---:|---:|",
+            stages,
+        ),
         ("| reject reason | rows |\n|---|---:|", rejects),
     ]
     tables = ["\n".join([header, *rows]) for header, rows in blocks if rows]

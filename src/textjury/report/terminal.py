@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from textjury.errors import Problem
@@ -48,14 +56,23 @@ def progress(*, enabled: bool) -> Iterator[Bars]:
     if not (enabled and _err.is_terminal):
         yield Bars(None)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=_err, transient=True) as bars:
         yield Bars(bars)
 
 
 def show_report(report: RunReport, rulebook: str) -> None:
     """A run's summary, where its tables are, and what to do next."""
-    _out.print(f"[bold]{report.rulebook} {report.date}[/bold]: {report.status} (run {report.run_id})", highlight=False)
+    _out.print(
+        f"[bold]{report.rulebook} {report.date}[/bold]: {report.status} (run {report.run_id})",
+        highlight=False,
+    )
     _out.print(
         f"{report.rows_in:,} rows in, {report.predicted:,} predicted, {report.rejected:,} rejected, "
         f"{report.for_review:,} for review"
@@ -70,20 +87,29 @@ def show_report(report: RunReport, rulebook: str) -> None:
         show_table("stages", [{"stage": name, **_stage_row(count)} for name, count in report.stages.items()])
     for note in report.notes:
         _out.print(note, highlight=False)
-    _out.print(f"\ntables     {report.output}/delta (tables of record), {report.output}/published (plain Parquet, one file per table and date)", highlight=False, soft_wrap=True)
+    _out.print(
+        f"\ntables     {report.output}/delta (tables of record), {report.output}/published (plain Parquet, one file per table and date)",
+        highlight=False,
+        soft_wrap=True,
+    )
     _out.print("next       " + next_steps(report, rulebook), highlight=False, soft_wrap=True)
 
 
 def next_steps(report: RunReport, rulebook: str) -> str:
     """What a user would do now: look, explain, and teach the ensemble while it only votes."""
-    steps = [f"textjury export predictions --output {report.output} --format csv", f"textjury explain ROW_ID --output {report.output}"]
+    steps = [
+        f"textjury export predictions --output {report.output} --format csv",
+        f"textjury explain ROW_ID --output {report.output}",
+    ]
     if report.ensemble.startswith("vote"):
         steps.append(f"textjury fit {rulebook} --labels FILE   (until then the stages only vote)")
     return "\n           ".join(steps)
 
 
 def _stage_row(count: Mapping[str, float]) -> dict[str, Any]:
-    row: dict[str, Any] = {k: f"{int(count[k]):,}" for k in ("texts", "known", "computed", "abstained", "faults", "cut")}
+    row: dict[str, Any] = {
+        k: f"{int(count[k]):,}" for k in ("texts", "known", "computed", "abstained", "faults", "cut")
+    }
     return {**row, "seconds": f"{count['seconds']:.2f}"}
 
 
@@ -109,12 +135,18 @@ def show_forecast(forecast: Mapping[str, Any]) -> None:
 def show_rule_tests(results: Sequence[Mapping[str, Any]]) -> None:
     failed = [r for r in results if not r["ok"]]
     for result in failed:
-        _out.print(f"FAIL {result['place']}: {result['problem']}", highlight=False, markup=False, soft_wrap=True)
+        _out.print(
+            f"FAIL {result['place']}: {result['problem']}", highlight=False, markup=False, soft_wrap=True
+        )
     _out.print(f"{len(results) - len(failed)} examples passed, {len(failed)} failed", highlight=False)
 
 
 def show_fit(result: Mapping[str, Any], rulebook: str, labels: str) -> None:
-    _out.print(f"fitted on {result['rows']:,} rows: {result['digest'][:16]}" + (" (active)" if result["active"] else ""), highlight=False)
+    _out.print(
+        f"fitted on {result['rows']:,} rows: {result['digest'][:16]}"
+        + (" (active)" if result["active"] else ""),
+        highlight=False,
+    )
     show_table("out of fold", result["scores"])
     for note in result["notes"]:
         _out.print(note, highlight=False, markup=False, soft_wrap=True)
@@ -137,7 +169,9 @@ def show_doctor(findings: Mapping[str, Any]) -> None:
     show_table("models", findings["models"])
     for problem in findings["problems"]:
         _out.print(f"FAIL {problem}", highlight=False, markup=False, soft_wrap=True)
-    _out.print("healthy" if not findings["problems"] else f"{len(findings['problems'])} problems", highlight=False)
+    _out.print(
+        "healthy" if not findings["problems"] else f"{len(findings['problems'])} problems", highlight=False
+    )
 
 
 def show_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

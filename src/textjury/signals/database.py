@@ -3,7 +3,9 @@
 Three tables. ``texts`` gives every digest a small number in order of arrival; ``parts`` gives every part
 fingerprint one; ``entries`` holds the records under ``part << 40 | text``. So the texts of a shard lie side
 by side within each part, a digest is searched once for all parts, and the only tree with random inserts is
-the index of digests. The file belongs on a local disk: SQLite's write-ahead log needs shared memory. (Entries keyed by the digest itself would touch a page per text and part at every put.)
+the index of digests. (Entries keyed by the digest itself would touch a page per text and part at every put.)
+
+The file belongs on a local disk: SQLite's write-ahead log needs memory that its users share.
 """
 
 from __future__ import annotations

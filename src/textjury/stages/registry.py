@@ -35,14 +35,21 @@ def _rules(bench: Bench, name: str = "rules", reads: str = "text") -> Stage | No
     config = bench.rulebook.config
     if bench.rules is None or not bench.rules:
         return None  # a rulebook without rule files simply has no such juror
-    return RulesStage(name=name, reads=reads, config=config.stages.rules, labels=config.label_names, rules=bench.rules)
+    return RulesStage(
+        name=name, reads=reads, config=config.stages.rules, labels=config.label_names, rules=bench.rules
+    )
 
 
 def _zero_shot(bench: Bench, name: str = "zero_shot", reads: str = "text") -> Stage:
     config = bench.rulebook.config.stages.zero_shot
     labels = bench.rulebook.config.labels
     return ZeroShotStage(
-        name=name, reads=reads, config=config, labels=labels, model=bench.models[config.model], device=bench.device
+        name=name,
+        reads=reads,
+        config=config,
+        labels=labels,
+        model=bench.models[config.model],
+        device=bench.device,
     )
 
 
@@ -50,7 +57,12 @@ def _embedding(bench: Bench) -> Stage:
     config = bench.rulebook.config.stages.embedding
     labels = bench.rulebook.config.labels
     return EmbeddingStage(
-        name="embedding", reads="text", config=config, labels=labels, model=bench.models[config.model], device=bench.device
+        name="embedding",
+        reads="text",
+        config=config,
+        labels=labels,
+        model=bench.models[config.model],
+        device=bench.device,
     )
 
 

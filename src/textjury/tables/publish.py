@@ -121,9 +121,7 @@ def tidy(output: Path, *, keep_days: int = 30) -> int:
         for name in TABLES:
             with delta.Guarded(name):
                 table = delta.load(output, name)
-                removed += len(
-                    table.vacuum(keep_days * 24, dry_run=False, enforce_retention_duration=False, full=True)
-                )
+                removed += len(table.vacuum(keep_days * 24, dry_run=False, enforce_retention_duration=False, full=True))
     return removed
 
 
@@ -225,18 +223,19 @@ def _take_back(output: Path, *, keep: dt.date | None) -> tuple[str, ...]:
 def _copy(output: Path) -> tuple[str, ...]:
     """Bring ``published/`` to the visible state: each date's file of its run, with the table's columns."""
     seal = delta.sealed(output)
-    copies = [copy for name in TABLES for copy in _copies_behind(output, name, seal)]
+    runs = _runs_of(output, seal)
+    copies = [copy for name in TABLES for copy in _copies_behind(output, name, seal, runs)]
     if copies:
         published.replace(output, copies, staging=output / STAGING, step=_step)
     return tuple(f"{c.table} {c.date}" for c in copies)
 
 
-def _copies_behind(output: Path, name: str, seal: delta.Seal) -> list[published.Copy]:
+def _copies_behind(output: Path, name: str, seal: delta.Seal, runs: Mapping[dt.date, str]) -> list[published.Copy]:
     """The copies of a table that are missing or not what the table holds."""
     table = delta.load(output, name, delta.visible(output, name, seal))
     fields, counts = published.file_schema(delta.schema_of(table)), delta.counts_of(table)
     behind = []
-    for date, run_id in sorted(_runs_of(output, seal).items()):
+    for date, run_id in sorted(runs.items()):
         copy = published.Copy(name, date, run_id, fields, partial(delta.rows_of, table, date), None)
         if not published.is_current(output, copy, counts.get(date.isoformat(), 0)):
             files = delta.files_of(table, output, name, date)
@@ -259,9 +258,7 @@ def _alone(output: Path, seconds: float | None = None) -> Iterator[None]:
         handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         problem = f"cannot be written: {reason(error)}"
-        raise PublishError(
-            Problem(str(output), problem, "", "see to the folder's rights and space")
-        ) from error
+        raise PublishError(Problem(str(output), problem, "", "see to the folder's rights and space")) from error
     try:
         while not _locked(handle):
             if time.monotonic() > until:

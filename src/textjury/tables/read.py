@@ -129,8 +129,8 @@ def _table(name: str, output: Path, version: Version) -> Any:
         raise ConfigError(Problem("table", f"there is no table {shown(name)}", "", close_match(name, TABLES)))
     if version is None:
         return delta.load(output, name, delta.visible(output, name, delta.sealed(output)))
-    is_number = isinstance(version, (int, np.integer))
-    seal = delta.sealed(output, int(version) if is_number else _version_at(output, version))
+    number = int(version) if isinstance(version, (int, np.integer)) else _version_at(output, version)
+    seal = delta.sealed(output, number)
     return delta.load(output, name, seal.version if name == "runs" else seal.tables[name])
 
 

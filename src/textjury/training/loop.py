@@ -86,9 +86,7 @@ def train(
             checkpointed(model, progress)
 
     lengths = [len(item.ids) for item in items]
-    progress.steps = options.steps or len(
-        plan(lengths, budget=options.token_budget, seed=options.seed, epoch=0)
-    )
+    progress.steps = options.steps or len(plan(lengths, budget=options.token_budget, seed=options.seed, epoch=0))
     last = min(progress.steps, stop_after or progress.steps)
     batches = stream(lengths, budget=options.token_budget, seed=options.seed, skip=progress.step)
     started, losses, kept = time.monotonic() - progress.seconds, list[torch.Tensor](), progress.step
@@ -96,9 +94,7 @@ def train(
         if run_share(progress, options) >= 1.0:
             break
         losses.append(step(model, optimiser, [items[row] for row in rows], progress, options, device=device))
-        progress.count(
-            tokens=sum(lengths[row] for row in rows), rows=len(rows), seconds=time.monotonic() - started
-        )
+        progress.count(tokens=sum(lengths[row] for row in rows), rows=len(rows), seconds=time.monotonic() - started)
         if progress.step % options.report_every == 0:
             report(progress, losses)
         if progress.step % options.measure_every == 0:
@@ -153,9 +149,7 @@ def report(progress: Progress, losses: list[torch.Tensor]) -> None:
     losses.clear()
     progress.curve.append({"step": progress.step, "loss": round(loss, 4)})
     speed, minutes = progress.tokens / max(progress.seconds, 1e-9), progress.seconds / 60
-    log.info(
-        "step %d/%d loss %.4f %.0f tokens/s %.1f min", progress.step, progress.steps, loss, speed, minutes
-    )
+    log.info("step %d/%d loss %.4f %.0f tokens/s %.1f min", progress.step, progress.steps, loss, speed, minutes)
 
 
 def note_scores(model: torch.nn.Module, progress: Progress, measure: Measure | None) -> None:
@@ -232,15 +226,11 @@ def load_checkpoint(
     if set(weights) != set(trainable(model)):
         raise ModelError(Problem(str(folder), "checkpoint of another model", remedy="choose another --out"))
     model.load_state_dict(weights, strict=False)
-    restore_moments(
-        optimiser, list(trainable(model)), load_file(folder / f"{state['stem']}.moments.safetensors")
-    )
+    restore_moments(optimiser, list(trainable(model)), load_file(folder / f"{state['stem']}.moments.safetensors"))
     return Progress(**state["progress"])
 
 
-def restore_moments(
-    optimiser: torch.optim.Optimizer, names: Sequence[str], moments: dict[str, torch.Tensor]
-) -> None:
+def restore_moments(optimiser: torch.optim.Optimizer, names: Sequence[str], moments: dict[str, torch.Tensor]) -> None:
     whole = optimiser.state_dict()
     whole["state"] = {
         index: {key: moments[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}

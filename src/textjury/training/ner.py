@@ -51,9 +51,7 @@ def corpus(data: Path, options: Corpus, *, seed: int) -> list[Sentence]:
     rows = [
         cleaned(sentence)
         for sentence in read_sentences(folder / "ner_train_harmonised.conll")
-        if sentence.source in options.sources
-        and _key(sentence) not in held_out
-        and not _mentions_handle(sentence)
+        if sentence.source in options.sources and _key(sentence) not in held_out and not _mentions_handle(sentence)
     ]
     random.Random(f"{seed}/corpus").shuffle(rows)
     return rows
@@ -85,9 +83,7 @@ def cleaned(sentence: Sentence) -> Sentence:
     """Without MISC spans that hold no capital: common nouns ("novel", "jazz") that one corpus tags."""
     tags = list(renamed(sentence).tags)
     for start, end, kind in spans(tags):
-        if kind == "MISC" and not any(
-            char.isupper() for token in sentence.tokens[start:end] for char in token
-        ):
+        if kind == "MISC" and not any(char.isupper() for token in sentence.tokens[start:end] for char in token):
             tags[start:end] = ["O"] * (end - start)
     return replace(sentence, tags=tuple(tags))
 
@@ -95,15 +91,11 @@ def cleaned(sentence: Sentence) -> Sentence:
 def _mentions_handle(sentence: Sentence) -> bool:
     """Whether a user name is tagged: one corpus calls them persons, the others do not."""
     return any(
-        "@" in token
-        for start, end, _ in spans(sentence.tags)
-        for token in sentence.tokens[max(0, start - 1) : end]
+        "@" in token for start, end, _ in spans(sentence.tags) for token in sentence.tokens[max(0, start - 1) : end]
     )
 
 
-def encode(
-    sentences: Sequence[Sentence], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
-) -> list[Item]:
+def encode(sentences: Sequence[Sentence], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> list[Item]:
     """One item per sentence; sub-words after a token's first, and special tokens, are IGNORED."""
     encoded = tokenizer(
         [list(sentence.tokens) for sentence in sentences],
@@ -155,15 +147,11 @@ def f1(
 
 
 def lowered(sentences: Sequence[Sentence]) -> list[Sentence]:
-    return [
-        replace(sentence, tokens=tuple(token.lower() for token in sentence.tokens)) for sentence in sentences
-    ]
+    return [replace(sentence, tokens=tuple(token.lower() for token in sentence.tokens)) for sentence in sentences]
 
 
 def uppered(sentences: Sequence[Sentence]) -> list[Sentence]:
-    return [
-        replace(sentence, tokens=tuple(token.upper() for token in sentence.tokens)) for sentence in sentences
-    ]
+    return [replace(sentence, tokens=tuple(token.upper() for token in sentence.tokens)) for sentence in sentences]
 
 
 def _key(sentence: Sentence) -> str:

@@ -45,9 +45,7 @@ def mixture(data: Path, options: Mixture, *, seed: int) -> list[Pair]:
 
 def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
     """At most ``count`` pairs, each source within its share, none with a premise of the evaluation files."""
-    held_out = {
-        _key(pair.premise) for name in ("mnli_dev_gold", "snli_test") for pair in held_out_pairs(folder, name)
-    }
+    held_out = {_key(pair.premise) for name in ("mnli_dev_gold", "snli_test") for pair in held_out_pairs(folder, name)}
     pools: dict[str, list[Pair]] = {source: [] for source in HUMAN}
     for pair in read_pairs(folder / "train_3class.parquet"):
         if pair.source in pools and _key(pair.premise) not in held_out:
@@ -69,9 +67,7 @@ def held_out_pairs(folder: Path, name: str) -> list[Pair]:
 def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Pair]:
     """CLINC150, DBpedia and the VADER ground truth as hypotheses about their labels."""
     clinc = texts(folder, "clinc150")
-    yield from recast(
-        sample(clinc, options.clinc, seed=seed), concepts.clinc(clinc), source="clinc150", seed=seed
-    )
+    yield from recast(sample(clinc, options.clinc, seed=seed), concepts.clinc(clinc), source="clinc150", seed=seed)
     dbpedia = sample(texts(folder, "dbpedia14_test"), options.dbpedia, seed=seed)
     yield from recast(dbpedia, concepts.dbpedia(), source="dbpedia14_test", seed=seed, negatives=1.8)
     vader = balanced(texts(folder, "vader_groundtruth"), options.vader, seed=seed)
@@ -104,10 +100,7 @@ def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tok
         max_length=max_tokens,
     )
     rows = zip(encoded["input_ids"], encoded["token_type_ids"], kept, strict=True)
-    return [
-        Item(ids, types, LABELS.index("entailment" if p.entailed else "not_entailment"))
-        for ids, types, p in rows
-    ]
+    return [Item(ids, types, LABELS.index("entailment" if p.entailed else "not_entailment")) for ids, types, p in rows]
 
 
 def _key(premise: str) -> str:

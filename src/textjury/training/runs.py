@@ -38,31 +38,23 @@ class Run:
 def train_nli(run: Run, mixture: nli.Mixture) -> loop.Progress:
     """Train and export the NLI adapter."""
     tokenizer = adapter.load_tokenizer(run.base)
-    items = nli.encode(
-        nli.mixture(run.data, mixture, seed=run.loop.seed), tokenizer, max_tokens=mixture.max_tokens
-    )
+    items = nli.encode(nli.mixture(run.data, mixture, seed=run.loop.seed), tokenizer, max_tokens=mixture.max_tokens)
     held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=run.loop.seed)
 
     def measure(model: torch.nn.Module) -> dict[str, float]:
         return {"mnli_dev_gold_sample": round(evaluate.two_way(model, held, tokenizer), 4)}
 
-    return _train(
-        run, "nli", nli.LABELS, items=items, rows=asdict(mixture), measure=measure if held else None
-    )
+    return _train(run, "nli", nli.LABELS, items=items, rows=asdict(mixture), measure=measure if held else None)
 
 
 def train_ner(run: Run, corpus: ner.Corpus) -> loop.Progress:
     """Train and export the NER adapter."""
     tokenizer = adapter.load_tokenizer(run.base)
-    items = ner.encode(
-        ner.corpus(run.data, corpus, seed=run.loop.seed), tokenizer, max_tokens=corpus.max_tokens
-    )
+    items = ner.encode(ner.corpus(run.data, corpus, seed=run.loop.seed), tokenizer, max_tokens=corpus.max_tokens)
     held = _sample(ner.held_out_sentences(run.data / "ner", "uner_ewt_dev"), seed=run.loop.seed)
 
     def measure(model: torch.nn.Module) -> dict[str, float]:
-        return {
-            "uner_ewt_dev_sample_f1": round(ner.f1(model, held, tokenizer, types=("PER", "ORG", "LOC")), 4)
-        }
+        return {"uner_ewt_dev_sample_f1": round(ner.f1(model, held, tokenizer, types=("PER", "ORG", "LOC")), 4)}
 
     return _train(run, "ner", ner.TAGS, items=items, rows=asdict(corpus), measure=measure if held else None)
 
@@ -83,9 +75,7 @@ def _train(
     def export(trained: torch.nn.Module, progress: loop.Progress) -> None:
         assert isinstance(trained, PeftModel)
         digest = adapter.export(trained, run.out)
-        card.write_manifest(
-            run.out, task=task, labels=labels, digest=digest, recipe=recipe, progress=progress
-        )
+        card.write_manifest(run.out, task=task, labels=labels, digest=digest, recipe=recipe, progress=progress)
 
     progress = loop.train(
         model, items, run.loop,

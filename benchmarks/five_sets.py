@@ -1,0 +1,164 @@
+"""Five public sets through init, run, fit on 200 labelled rows and evaluate on the rest, as a user would.
+
+    python benchmarks/five_sets.py --data FOLDER [--sets agnews,banking77] [--rows 600] [--out results.json]
+
+FOLDER holds agnews.parquet, banking77.parquet, reuters21578.parquet, newsgroups20.parquet and cuad_contracts.parquet with
+columns ``text`` and ``label`` (``labels``, joined by ``|`` or a broken bar, for Reuters). Labels are worded by their names only; nothing is tuned
+on the sets. Rows are a seeded sample: 200 to fit on, the rest (at most ``--rows``) to score. The texts stay in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SEED = 20240501
+FIT_ROWS = 200
+SETS: dict[str, dict[str, Any]] = {
+    "agnews": {"rows": 800, "max_windows": 64},
+    "banking77": {"rows": 500, "max_windows": 64},
+    "reuters21578": {"rows": 800, "max_windows": 8, "multi": True, "top": 10},
+    "newsgroups20": {"rows": 400, "max_windows": 4},
+    "cuad_contracts": {"rows": 300, "max_windows": 4, "top": 12},
+}
+NAMES = {  # newsgroup names are abbreviations: their words, nothing more
+    "comp.graphics": "computer graphics",
+    "comp.os.ms-windows.misc": "microsoft windows operating system",
+    "comp.sys.ibm.pc.hardware": "ibm pc hardware",
+    "comp.sys.mac.hardware": "apple mac hardware",
+    "comp.windows.x": "the x window system",
+    "misc.forsale": "things for sale",
+    "rec.autos": "cars",
+    "rec.motorcycles": "motorcycles",
+    "rec.sport.baseball": "baseball",
+    "rec.sport.hockey": "hockey",
+    "sci.crypt": "cryptography",
+    "sci.electronics": "electronics",
+    "sci.med": "medicine",
+    "sci.space": "space",
+    "soc.religion.christian": "christian religion",
+    "talk.politics.guns": "politics of guns",
+    "talk.politics.mideast": "politics of the middle east",
+    "talk.politics.misc": "politics",
+    "talk.religion.misc": "religion",
+    "alt.atheism": "atheism",
+    "earn": "company earnings",
+    "acq": "company acquisitions",
+    "money-fx": "foreign exchange",
+}
+
+
+def worded(label: str) -> str:
+    """A label's name as words."""
+    return NAMES.get(label, re.sub(r"[_\-/]+", " ", label).strip().lower())
+
+
+def name_of(label: str) -> str:
+    """The name that ``textjury init`` gives a label."""
+    return re.sub(r"[^\w]+", "_", label.strip().casefold()).strip("_")
+
+
+def load(data: Path, name: str, settings: dict[str, Any]) -> pd.DataFrame:
+    """Texts with a list of labels each, the most frequent labels only where ``top`` says so."""
+    frame = pd.read_parquet(data / f"{name}.parquet")
+    column = "labels" if "labels" in frame else "label"
+    lists = frame[column].map(lambda v: [p for p in re.split(r"[|\u00a6]", v) if p] if isinstance(v, str) else list(v))
+    frame = pd.DataFrame({"text": frame["text"].astype(str), "lists": lists})
+    counts = frame["lists"].explode().value_counts()
+    keep = set(counts.index[: settings.get("top", len(counts))])
+    frame["lists"] = frame["lists"].map(lambda names: [n for n in names if n in keep])
+    frame = frame[frame["lists"].map(bool) & (frame["text"].str.strip() != "")].drop_duplicates("text")
+    return frame.sample(min(len(frame), FIT_ROWS + settings["rows"]), random_state=SEED).reset_index(drop=True)
+
+
+def textjury(*arguments: str, folder: Path) -> Any:
+    """The JSON that a command prints."""
+    command = [sys.executable, "-m", "textjury", *arguments, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"textjury {arguments[0]}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def one_set(data: Path, name: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The scores of one set, with what every step took."""
+    frame = load(data, name, settings)
+    labels = sorted({n for names in frame["lists"] for n in names})
+    frame["id"] = [f"r{i}" for i in range(len(frame))]
+    frame["labels"] = frame["lists"].map(lambda names: "|".join(name_of(n) for n in names))
+    table = frame[["id", "text", "labels"]]
+    table[["id", "text"]].to_parquet(folder / "input.parquet")
+    table[:FIT_ROWS].to_parquet(folder / "fit.parquet")
+    table[FIT_ROWS:].to_parquet(folder / "rest.parquet")
+    options = [part for label in labels for part in ("--label", f"{label}: {worded(label)}")]
+    options += ["--multi-label"] if settings.get("multi") else []
+    textjury("init", "rulebook", *options, "--input", "input.parquet", "--id-column", "id", folder=folder)
+    with (folder / "rulebook" / "pipeline.toml").open("a", encoding="utf-8") as handle:
+        handle.write(f"max_chars = 1000000\n\n[stages.zero_shot]\nmax_windows = {settings['max_windows']}\n")
+    steps: dict[str, float] = {}
+    results: dict[str, Any] = {}
+    for step, arguments in (
+        ("run", ("run", "rulebook")),
+        ("fit", ("fit", "rulebook", "--labels", "fit.parquet")),
+        ("evaluate", ("evaluate", "rulebook", "--labels", "rest.parquet")),
+    ):
+        began = time.perf_counter()
+        results[step] = textjury(*arguments, folder=folder)
+        steps[step] = round(time.perf_counter() - began, 1)
+    found = results["evaluate"]
+    systems = {
+        k: {m: v[m] for m in ("accuracy", "macro_f1", "micro_f1", "log_loss", "calibration_error") if m in v}
+        for k, v in found["found"]["systems"].items()
+    }
+    return {
+        "labels": len(labels),
+        "fit_rows": FIT_ROWS,
+        "rest_rows": found["rows"],
+        "multi_label": bool(settings.get("multi")),
+        "max_windows": settings["max_windows"],
+        "seconds": steps,
+        "stages": results["run"]["stages"],
+        "cost": found["cost"],
+        "fit": {k: results["fit"][k] for k in ("scores", "notes")},
+        "systems": systems,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--rows", type=int, default=None, help="at most so many rows to score per set")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "five_sets.json")
+    asked = parser.parse_args()
+    report: dict[str, Any] = {
+        "command": " ".join(["python benchmarks/five_sets.py", f"--sets {asked.sets}"]),
+        "seed": SEED,
+        "machine": {"system": platform.system(), "cores": os.cpu_count(), "numpy": np.__version__},
+        "sets": json.loads(asked.out.read_text())["sets"] if asked.out.is_file() else {},
+    }
+    for name in asked.sets.split(","):
+        settings = dict(SETS[name])
+        settings["rows"] = min(settings["rows"], asked.rows or settings["rows"])
+        with tempfile.TemporaryDirectory() as folder:
+            report["sets"][name] = one_set(asked.data.resolve(), name, settings, Path(folder))
+        asked.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        print(name, report["sets"][name]["seconds"], flush=True)
+        for system, numbers in report["sets"][name]["systems"].items():
+            print(f"  {system:28} " + "  ".join(f"{m} {v['value']:.3f}" for m, v in numbers.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Packed linear layers: the same numbers, in another layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from textjury.engine.packed import PackedLinear, pack_linears
+
+
+def network(dtype: torch.dtype = torch.bfloat16) -> torch.nn.Module:
+    torch.manual_seed(1)
+    inner = torch.nn.Sequential(torch.nn.Linear(48, 96), torch.nn.GELU(), torch.nn.Linear(96, 32, bias=False))
+    return torch.nn.Sequential(inner, torch.nn.LayerNorm(32), torch.nn.Linear(32, 3)).to(dtype)
+
+
+def packs() -> bool:
+    return pack_linears(torch.nn.Sequential(torch.nn.Linear(8, 8).bfloat16())) == 1
+
+
+@pytest.mark.skipif(not packs(), reason="this build of torch has no oneDNN for bf16")
+def test_packed_layers_compute_what_plain_ones_do_when_shapes_vary() -> None:
+    plain, packed = network(), network()
+    assert pack_linears(packed) == 3
+    with torch.inference_mode():
+        for shape in ((1, 1, 48), (3, 7, 48), (64, 48)):
+            x = torch.randn(shape).bfloat16()
+            torch.testing.assert_close(packed(x), plain(x), rtol=0.02, atol=0.02)
+
+
+def test_pack_linears_leaves_a_network_alone_when_it_is_not_bf16() -> None:
+    module = network(torch.float32)
+    assert pack_linears(module) == 0
+    assert not any(isinstance(m, PackedLinear) for m in module.modules())
+
+
+@pytest.mark.parametrize("fault", ["raises", "differs"])
+def test_pack_linears_leaves_a_network_alone_when_torch_cannot(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    def broken(_layer: Any, x: torch.Tensor) -> torch.Tensor:
+        if fault == "raises":
+            raise NotImplementedError("no oneDNN")
+        return x.new_full((len(x), 96), 7.0)
+
+    monkeypatch.setattr(PackedLinear, "forward", broken)
+    module = network()
+    assert pack_linears(module) == 0
+    assert not any(isinstance(m, PackedLinear) for m in module.modules())
