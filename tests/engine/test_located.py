@@ -85,7 +85,7 @@ def find(tiny: Tiny, name: str = "bert_encoder", **settings: Any) -> LocatedMode
         ("bart_seq2seq", "seq2seq", (), 32, 128),
     ],
 )
-def test_locate_reads_labels_width_and_length_when_nothing_is_loaded(  # noqa: PLR0917
+def test_locate_reads_labels_width_and_length_when_nothing_is_loaded(
     located: Located, name: str, task: str, labels: tuple[str, ...], hidden: int, longest: int
 ) -> None:
     found = located(name, task)
@@ -217,7 +217,9 @@ def test_locate_refuses_an_adapter_when_it_was_trained_on_other_weights(tiny: Ti
 def test_locate_refuses_an_adapter_when_its_weights_are_pickled(tiny: Tiny, tmp_path: Path) -> None:
     folder = adapter(tiny, tmp_path / "a")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(ModelError, match="has only pickled weights; adapter_config.json and adapter_model.safetensors"):
+    with pytest.raises(
+        ModelError, match=r"has only pickled weights; adapter_config\.json and adapter_model\.safetensors"
+    ):
         find(tiny, adapter=str(folder))
 
 
@@ -233,7 +235,7 @@ def test_locate_finds_an_embedded_adapter_when_the_package_has_it(
     monkeypatch.setattr(room, "embedded_folder", lambda name: tmp_path / name)
     assert find(tiny, adapter="embedded:small").adapter == tmp_path / "small"
     (tmp_path / "small" / "manifest.json").unlink()
-    with pytest.raises(ModelError, match="'embedded:small' has no manifest.json"):
+    with pytest.raises(ModelError, match=r"'embedded:small' has no manifest\.json"):
         find(tiny, adapter="embedded:small")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from textjury.engine.packed import PackedLinear, pack_linears
 
 
@@ -37,10 +38,10 @@ def test_pack_linears_leaves_a_network_alone_when_it_is_not_bf16() -> None:
 
 @pytest.mark.parametrize("fault", ["raises", "differs"])
 def test_pack_linears_leaves_a_network_alone_when_torch_cannot(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    def broken(_layer: Any, x: torch.Tensor) -> torch.Tensor:
+    def broken(layer: Any, x: torch.Tensor) -> torch.Tensor:
         if fault == "raises":
             raise NotImplementedError("no oneDNN")
-        return x.new_full((len(x), 96), 7.0)
+        return x.new_full((len(x), layer.out_features), 7.0)
 
     monkeypatch.setattr(PackedLinear, "forward", broken)
     module = network()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+
 from textjury.config.schema import EnsembleConfig
 from textjury.ensemble.vote import Profile, Vote
 from textjury.types import Scored, SignalBlock, StageInfo, StageSignals, State
@@ -22,7 +23,7 @@ class World:
     labels: tuple[str, ...]
     multi_label: bool = False
     noise: float = 1.0
-    config: EnsembleConfig = EnsembleConfig(folds=3)
+    config: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(folds=3))
 
     def infos(self) -> tuple[StageInfo, ...]:
         return (
@@ -45,7 +46,7 @@ class World:
         rows = []
         for i, row in enumerate(targets):
             words = [WORDS[k] for k in np.flatnonzero(row)] if rng.random() < 0.7 else []
-            words += list(rng.choice(FILLER, size=8)) + [f"no{seed}x{i}"]
+            words += [*rng.choice(FILLER, size=8), f"no{seed}x{i}"]
             rows.append(" ".join(rng.permutation(words)))
         return tuple(rows)
 
@@ -100,8 +101,9 @@ def with_state(scored: Scored, stage: str, rows: Sequence[int], state: State) ->
             states[list(rows)] = state
             faults = {int(i): "made up" for i in np.flatnonzero(states == State.FAULT)}
             block = SignalBlock.make(s.block.columns, s.block.values.copy(), state=states, faults=faults)
-            s = replace(s, block=block)
-        signals.append(s)
+            signals.append(replace(s, block=block))
+        else:
+            signals.append(s)
     return Scored(scored.texts, tuple(signals))
 
 

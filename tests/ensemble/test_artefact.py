@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.ensemble import RandomForestClassifier
+
 from textjury.ensemble import artefact
 from textjury.errors import PlanError
 from textjury.fingerprint import file_digest
@@ -27,9 +28,7 @@ def single_saved(single, single_fit, tmp_path):
 
 
 def load(some, folder, *, infos=None, labels=None, config=None):
-    return artefact.load(
-        folder, infos or some.infos(), labels or some.labels, some.multi_label, config or some.config
-    )
+    return artefact.load(folder, infos or some.infos(), labels or some.labels, some.multi_label, config or some.config)
 
 
 def edit(folder, **changes):
@@ -153,7 +152,9 @@ def test_artefact_is_loaded_with_notes_when_rules_changed_and_refused_when_so_co
     )
     assert loaded.digest == stack.digest
     strict = some.config.model_copy(update={"on_rule_change": "refuse"})
-    with pytest.raises(PlanError, match='stage rules changed since the ensemble was fitted; on_rule_change is "refuse"'):
+    with pytest.raises(
+        PlanError, match='stage rules changed since the ensemble was fitted; on_rule_change is "refuse"'
+    ):
         load(some, folder, infos=plan, config=strict)
 
 
@@ -194,7 +195,9 @@ def test_artefact_is_refused_when_scikit_learn_is_of_another_minor_version(singl
     some, _, folder = single_saved
     about = json.loads((folder / "manifest.json").read_text())
     edit(folder, libraries={**about["libraries"], "scikit-learn": "1.5.2"})
-    with pytest.raises(PlanError, match=r"was fitted with scikit-learn 1\.5\.2; this environment has .* fit the ensemble"):
+    with pytest.raises(
+        PlanError, match=r"was fitted with scikit-learn 1\.5\.2; this environment has .* fit the ensemble"
+    ):
         load(some, folder)
 
 
@@ -223,7 +226,7 @@ def test_artefact_is_refused_when_the_model_is_no_skops_file(single_saved):
 
 
 def test_artefact_keeps_the_old_files_when_saving_fails(single_saved, single_fit, monkeypatch):
-    some, stack, folder = single_saved
+    _, stack, folder = single_saved
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
     def fail(*_, **__):

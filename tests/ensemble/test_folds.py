@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from textjury.ensemble.folds import make_folds, shingles, similar_groups, similar_pairs, strata
 
 BASE = "the printer on the second floor does not work since monday morning and nobody answers the phone"
@@ -18,7 +19,9 @@ def test_groups_join_equal_texts_when_case_and_blanks_differ():
 
 
 def test_groups_join_near_equal_texts_when_one_word_is_added():
-    groups = similar_groups([BASE, BASE + " again", BASE.replace("printer", "heating").replace("phone", "door")], threshold=0.8)
+    groups = similar_groups(
+        [BASE, BASE + " again", BASE.replace("printer", "heating").replace("phone", "door")], threshold=0.8
+    )
     assert groups.tolist() == [0, 0, 1]
 
 

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 from textjury.ensemble.features import take_rows
 from textjury.ensemble.metrics import evaluate, evaluate_fitted, evaluate_held_out, summary_rows
 from textjury.errors import InternalError, PlanError
@@ -57,9 +58,8 @@ def test_evaluate_orders_systems_sensibly_when_signals_are_informative(report):
 
 def test_evaluate_reports_every_system_when_multi_label(multi):
     targets = multi.targets(60, 0)
-    found = evaluate(
-        multi.scored(targets, 0), targets, None, multi.vote(), multi.config, multi.infos(), resamples=20
-    )
+    config = multi.config.model_copy(update={"folds": 2})
+    found = evaluate(multi.scored(targets, 0), targets, None, multi.vote(), config, multi.infos(), resamples=20)
     assert set(found["systems"]) == SYSTEMS
     assert value(found, "stack", "micro_f1") > value(found, "tfidf_lr", "micro_f1")
     assert set(found["systems"]["stack"]["labels"]) == set(multi.labels)
@@ -122,3 +122,18 @@ def test_evaluate_fitted_scores_new_rows_when_given_a_stack(single, single_fit):
     found = evaluate_fitted(stack, single.scored(targets, 5), targets, resamples=20)
     assert set(found["systems"]) == {"stack", "vote", *(f"vote:{s}" for s in STAGES), "majority_vote"}
     assert value(found, "stack") > 0.8
+
+
+def test_evaluate_leaves_the_text_head_when_the_only_stage_is_left_out(single):
+    from textjury.ensemble.vote import Vote
+    from textjury.types import Scored
+
+    targets = single.targets(45, 0)
+    scored = single.scored(targets, 0)
+    rules = single.infos()[:1]
+    vote = Vote(single.labels, False, rules, single.profile(), single.config)
+    found = evaluate(
+        Scored(scored.texts, scored.signals[:1]), targets, None, vote, single.config, rules, resamples=20
+    )
+    assert {"alone:rules", "without:rules", "without:tfidf"} <= set(found["systems"])
+    assert value(found, "without:rules", "log_loss") < np.log(3)

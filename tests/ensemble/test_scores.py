@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+
 from textjury.ensemble.scores import Predicted, compare, score
 
 LABELS = ("a", "b", "c")
@@ -32,7 +33,9 @@ def test_score_equals_scikit_learn_when_single_label(n, seed):
     each = reference.precision_recall_fscore_support(y, z, labels=[0, 1, 2], zero_division=0)
     for k, label in enumerate(LABELS):
         mine = found["labels"][label]
-        assert [mine[m]["value"] for m in ("precision", "recall", "f1")] == pytest.approx([e[k] for e in each[:3]], abs=1e-6)
+        assert [mine[m]["value"] for m in ("precision", "recall", "f1")] == pytest.approx(
+            [e[k] for e in each[:3]], abs=1e-6
+        )
         assert mine["support"] == each[3][k]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 from sklearn.ensemble import StackingClassifier
+
 from textjury.config.schema import EnsembleConfig
 from textjury.ensemble.features import signal_frame, take_rows, vote_frame
 from textjury.ensemble.learn import learnable

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from textjury.config.schema import EnsembleConfig
 from textjury.ensemble.features import take_rows
 from textjury.ensemble.reference import REFERENCE_TEXTS
@@ -102,9 +103,7 @@ def test_vote_passes_the_weight_on_when_a_dense_stage_abstains():
 def test_vote_keeps_its_balance_when_all_weights_are_doubled():
     rules, model = [[0.0, 1.0, 0.0]], [[1.0, 0.5, -1.0]]
     once, scored = vote_of(one_stage("rules", rules), one_stage("model", model), sparse=("rules",))
-    twice, _ = vote_of(
-        one_stage("rules", rules, weight=2.0), one_stage("model", model, weight=2.0), sparse=("rules",)
-    )
+    twice, _ = vote_of(one_stage("rules", rules, weight=2.0), one_stage("model", model, weight=2.0), sparse=("rules",))
     np.testing.assert_allclose(once.decide(scored).scores, twice.decide(scored).scores)
 
 

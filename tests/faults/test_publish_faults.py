@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from textjury.errors import PublishError, TransientError
 from textjury.tables import delta
 from textjury.tables import publish as publish_module
 from textjury.tables.check import check
-from textjury.tables.publish import publish, recover
+from textjury.tables.publish import publish, recover, tidy
 from textjury.tables.read import published, read_table
 from textjury.tables.schema import TABLES
 from textjury.tables.spool import Spool
@@ -131,9 +132,7 @@ def copies(output: Path) -> dict[str, pd.DataFrame]:
     return frames
 
 
-MOMENTS = [
-    (moment, name) for name in ("predictions", "signals", "evidence", "rejects", "runs") for moment in (0, 1)
-]
+MOMENTS = [(moment, name) for name in ("predictions", "signals", "evidence", "rejects", "runs") for moment in (0, 1)]
 STEPS = [f"{('before', 'files of')[moment]} {name}" for moment, name in MOMENTS]
 STEPS += ["sealed", "staged", *(f"copied {name}" for name in TABLES)]
 
@@ -169,18 +168,14 @@ def test_publish_loses_and_doubles_nothing_when_killed_at_a_step(
     is_sealed = STEPS.index(step) >= STEPS.index("sealed")
     assert_same(seen_by_readers(place / "out"), clean["after" if is_sealed else "before"])
     whole = published(place / "out", DATE)
-    assert (whole or {}).get("run_id") == (
-        "old" if not is_sealed else "new" if step == "copied runs" else None
-    )
+    assert (whole or {}).get("run_id") == ("old" if not is_sealed else "new" if step == "copied runs" else None)
     assert publisher(place / "out", place / "new") == 0
     assert_same(seen_by_readers(place / "out"), clean["after"])
     assert_same(copies(place / "out"), clean["copies"])
     assert (published(place / "out", DATE) or {}).get("run_id") == "new"
 
 
-@pytest.mark.parametrize(
-    "step", ["before signals", "files of evidence", "before runs", "staged", "copied signals"]
-)
+@pytest.mark.parametrize("step", ["before signals", "files of evidence", "before runs", "staged", "copied signals"])
 def test_recover_gives_one_whole_state_when_a_publication_was_killed(
     place: Path, publisher: Publisher, clean: dict[str, Any], step: str
 ) -> None:
@@ -207,9 +202,7 @@ def test_publish_of_another_date_shows_nothing_of_a_killed_one(
     assert bool(report.taken_back) == (step != "files of predictions")
     state = seen_by_readers(place / "out")
     assert rows_of(place / "out", later)["predictions"] == 10
-    kept = {
-        name: frame[frame["date"].dt.date < later].reset_index(drop=True) for name, frame in state.items()
-    }
+    kept = {name: frame[frame["date"].dt.date < later].reset_index(drop=True) for name, frame in state.items()}
     assert_same(kept, clean["before"])
     assert publisher(place / "out", place / "new") == 0
     assert rows_of(place / "out", DATE)["predictions"] == NEW_ROWS
@@ -243,7 +236,7 @@ def test_publish_loses_and_doubles_nothing_when_killed_at_random_moments(
     assert publisher(place / "out", place / "new") == 0
     assert_same(seen_by_readers(place / "out"), clean["after"])
     assert_same(copies(place / "out"), clean["copies"])
-    assert not any((place / "out" / ".staging").rglob("*.parquet"))
+    assert not (place / "out" / ".staging").exists()
 
 
 def test_take_back_is_repeated_when_it_is_killed_itself(
@@ -264,9 +257,18 @@ def test_take_back_is_repeated_when_it_is_killed_itself(
     assert_same(seen_by_readers(place / "out"), clean["before"])
 
 
-def test_readers_see_one_state_when_dates_are_published_beside_them(
-    place: Path, publisher: Publisher
+def test_take_back_survives_when_old_files_are_deleted_afterwards(
+    place: Path, publisher: Publisher, clean: dict[str, Any]
 ) -> None:
+    assert publisher(place / "out", place / "new", step="before runs") == 9
+    assert len(recover(place / "out")) == 4
+    assert tidy(place / "out", keep_days=0) > 0
+    assert_same(seen_by_readers(place / "out"), clean["before"])
+    assert publisher(place / "out", place / "new") == 0
+    assert_same(seen_by_readers(place / "out"), clean["after"])
+
+
+def test_readers_see_one_state_when_dates_are_published_beside_them(place: Path, publisher: Publisher) -> None:
     stop, torn = threading.Event(), []
 
     def watch() -> None:
@@ -290,17 +292,17 @@ def test_publish_tries_again_when_another_writer_commits_first(
 ) -> None:
     real, raced = delta._commit, []
 
-    def racing(table: Any, new: delta.Replacement, files: Any) -> None:
+    def racing(table: Any, new: delta.Replacement) -> None:
         if new.table == "predictions" and not raced:
             raced.append(1)
             if rival == "erasure":
                 delta.load(place / "out", "predictions").delete(f"row_id = 'r000001' and date = '{DATE}'")
             else:
-                copy = files[0].path.with_name("part-rival-00000.parquet")
-                shutil.copyfile(files[0].path, copy)
-                rival_file = delta.Written(copy, files[0].rows, files[0].bytes)
-                real(delta.load(place / "out", "predictions"), new, [rival_file])
-        real(table, new, files)
+                copy = new.files[0].path.with_name("part-rival-00000.parquet")
+                shutil.copyfile(new.files[0].path, copy)
+                rival_files = [replace(new.files[0], path=copy)]
+                real(delta.load(place / "out", "predictions"), replace(new, files=rival_files))
+        real(table, new)
 
     monkeypatch.setattr(delta, "_commit", racing)
     spool = Spool(place / "new", "plan")
@@ -310,21 +312,17 @@ def test_publish_tries_again_when_another_writer_commits_first(
     assert rows_of(place / "out", OTHER)["predictions"] == OLD_ROWS
 
 
-def test_publish_gives_up_as_transient_when_it_keeps_losing(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publish_gives_up_as_transient_when_it_keeps_losing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, slept = delta._commit, []
 
-    def losing(table: Any, new: delta.Replacement, files: Any) -> None:
-        real(delta.load(place / "out", new.table), new, [])
-        real(table, new, files)
+    def losing(table: Any, new: delta.Replacement) -> None:
+        real(delta.load(place / "out", new.table), replace(new, files=[]))
+        real(table, new)
 
     monkeypatch.setattr(delta, "_commit", losing)
     monkeypatch.setattr(delta.time, "sleep", slept.append)
     spool = Spool(place / "new", "plan")
-    with pytest.raises(
-        TransientError, match="predictions: 12 commits of 2026-11-01 lost against other writers"
-    ):
+    with pytest.raises(TransientError, match="predictions: 12 commits of 2026-11-01 lost against other writers"):
         publish(place / "out", DATE, spool, schemas(), run_row(spool, run_id="new"))
     assert len(slept) == delta.TRIES
     assert rows_of(place / "out", DATE)["predictions"] == OLD_ROWS
@@ -333,9 +331,7 @@ def test_publish_gives_up_as_transient_when_it_keeps_losing(
 def test_two_publications_leave_both_dates_whole_when_they_run_at_once(tmp_path: Path) -> None:
     days = [DATE + dt.timedelta(days=n) for n in range(4)]
     threads = [
-        threading.Thread(
-            target=publish_date, args=(tmp_path / "out", tmp_path), kwargs={"date": d, "rows": 10 + n}
-        )
+        threading.Thread(target=publish_date, args=(tmp_path / "out", tmp_path), kwargs={"date": d, "rows": 10 + n})
         for n, d in enumerate(days)
     ]
     for thread in threads:

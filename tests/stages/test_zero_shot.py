@@ -56,9 +56,7 @@ def stage(nli: Callable[[str], LocatedModel]) -> Iterator[Callable[..., ZeroShot
         labels: Sequence[Label] = LABELS, *, kind: str = "bert", dtype: str = "float32", **settings: Any
     ) -> ZeroShotStage:
         config = ZeroShotConfig.model_validate(settings)
-        made.append(
-            ZeroShotStage(config=config, labels=labels, model=nli(kind), device=CPU.with_dtype(dtype))
-        )
+        made.append(ZeroShotStage(config=config, labels=labels, model=nli(kind), device=CPU.with_dtype(dtype)))
         made[-1].open()
         return made[-1]
 
@@ -99,12 +97,8 @@ def test_fingerprint_changes_for_one_label_when_its_wording_does(stage: Callable
     assert same == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    "change", [{"pool": "mean"}, {"overlap": 8}, {"max_windows": 3}, {"template": "{}?"}]
-)
-def test_fingerprint_changes_when_a_setting_does(
-    stage: Callable[..., ZeroShotStage], change: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("change", [{"pool": "mean"}, {"overlap": 8}, {"max_windows": 3}, {"template": "{}?"}])
+def test_fingerprint_changes_when_a_setting_does(stage: Callable[..., ZeroShotStage], change: dict[str, Any]) -> None:
     assert stage(**change).parts[0].fingerprint != stage().parts[0].fingerprint
 
 
@@ -155,9 +149,7 @@ def window_scores(one: ZeroShotStage, text: str, hypothesis: str) -> tuple[np.nd
 
 
 @pytest.mark.parametrize("pool", ["max", "mean"])
-def test_windows_are_pooled_as_configured_when_a_text_is_long(
-    stage: Callable[..., ZeroShotStage], pool: str
-) -> None:
+def test_windows_are_pooled_as_configured_when_a_text_is_long(stage: Callable[..., ZeroShotStage], pool: str) -> None:
     one = stage(pool=pool)
     scores, spans = window_scores(one, LONG, hypotheses_of(LABELS[0], ZeroShotConfig().template)[0])
     lengths = [b - a for a, b in spans]
@@ -193,9 +185,7 @@ def test_evidence_is_given_without_a_span_only_where_the_score_is_positive_when_
         for evidence, score in zip(block.evidence, block.values[:, 2], strict=True):
             signs.add(bool(score > 0))
             assert len(evidence) == (score > 0)
-            assert all(
-                (e.kind, e.label, e.start, e.note) == ("hypothesis", name, None, None) for e in evidence
-            )
+            assert all((e.kind, e.label, e.start, e.note) == ("hypothesis", name, None, None) for e in evidence)
     assert signs == {True, False}
 
 

@@ -115,9 +115,7 @@ def test_check_finds_doubled_ids_when_hashes_are_read_in_slices(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(check_module, "HASHES_IN_MEMORY", held)
         problems = check_module._double_problems(spool, len(numbers))
-    assert [p.problem.split(" (")[0] for p in problems] == [
-        f"{len(doubled)} ids occur more than once"
-    ] * bool(doubled)
+    assert [p.problem.split(" (")[0] for p in problems] == [f"{len(doubled)} ids occur more than once"] * bool(doubled)
 
 
 def test_check_takes_rejects_with_the_id_of_a_predicted_row(tmp_path: Path) -> None:

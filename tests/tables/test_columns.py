@@ -33,9 +33,7 @@ NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
         ),
     ],
 )
-def test_collisions_names_the_column_when_a_name_is_taken(
-    names: list[str], labels: list[str], words: str
-) -> None:
+def test_collisions_names_the_column_when_a_name_is_taken(names: list[str], labels: list[str], words: str) -> None:
     (problem,) = collisions(names, labels)
     assert words in str(problem)
 

@@ -89,11 +89,7 @@ def test_export_writes_every_value_in_a_form_that_csv_can_hold(output: Path, tmp
 def test_export_writes_every_table_as_csv_and_parquet(output: Path, tmp_path: Path, name: str) -> None:
     rows = export_table(name, "csv", output=output, target=tmp_path / "deep" / "t.csv")
     assert rows == export_table(name, "parquet", output=output, target=tmp_path / "t.parquet") > 0
-    assert (
-        len(pd.read_csv(tmp_path / "deep" / "t.csv"))
-        == rows
-        == pq.read_metadata(tmp_path / "t.parquet").num_rows
-    )
+    assert len(pd.read_csv(tmp_path / "deep" / "t.csv")) == rows == pq.read_metadata(tmp_path / "t.parquet").num_rows
 
 
 def test_export_begins_with_a_mark_when_excel_is_to_read_it(output: Path, tmp_path: Path) -> None:

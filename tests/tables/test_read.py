@@ -27,9 +27,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
             root / "out", root, date=day, rows=10 + n, wanted=fields,
             more=lambda i: {"account": None if i == 1 else 2**60 + i},
         )  # fmt: skip
-    publish_date(
-        root / "out", root, date=DAYS[0], rows=4, run_id="run-2", wanted=fields, more=lambda i: {"account": i}
-    )
+    publish_date(root / "out", root, date=DAYS[0], rows=4, run_id="run-2", wanted=fields, more=lambda i: {"account": i})
     return root / "out"
 
 
@@ -162,9 +160,7 @@ def test_published_gives_the_runs_row_only_for_published_dates(output: Path, tmp
 def test_read_rows_gives_every_row_of_an_id_and_none_of_others(output: Path) -> None:
     assert [row["date"] for row in read_rows("predictions", output=output, row_id="r000002")] == DAYS
     (zero_shot,) = [
-        row
-        for row in read_rows("signals", output=output, row_id="r000002", date=DAYS[1])
-        if row["tokens_total"]
+        row for row in read_rows("signals", output=output, row_id="r000002", date=DAYS[1]) if row["tokens_total"]
     ]
     assert zero_shot["signals"]["praise.score"] == 1.0
     assert read_rows("evidence", output=output, row_id="r000003") == []

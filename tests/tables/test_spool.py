@@ -65,9 +65,7 @@ def test_spool_ignores_a_shard_when_a_file_is_damaged(tmp_path: Path, name: str,
     assert list(Spool(tmp_path, "plan").finished()) == [0]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"plan": "plan"}', "\x00\x01", '{"check": 1, "index": 1}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"plan": "plan"}', "\x00\x01", '{"check": 1, "index": 1}'])
 def test_spool_ignores_a_shard_when_its_marker_is_damaged(tmp_path: Path, text: str) -> None:
     spool = Spool(tmp_path, "plan")
     fill(spool, shards=2)

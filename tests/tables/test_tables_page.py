@@ -57,9 +57,7 @@ def rows() -> list[dict[str, Any]]:
 
 def block(heading: str) -> tuple[str, str]:
     """Language and code of the block below a heading that begins so."""
-    found = re.search(
-        rf"^### {re.escape(heading)}.*?^```(\w+)\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
-    )
+    found = re.search(rf"^### {re.escape(heading)}.*?^```(\w+)\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     return found[1], found[2]
 
@@ -76,9 +74,7 @@ def answer(question: int, output: Path) -> Any:
 
 
 def test_page_has_the_dictionary_of_the_schema() -> None:
-    assert PAGE.read_text().endswith(data_dictionary()), (
-        "write data_dictionary() to the end of docs/tables.md"
-    )
+    assert PAGE.read_text().endswith(data_dictionary()), "write data_dictionary() to the end of docs/tables.md"
 
 
 def test_dictionary_has_a_sentence_for_every_column() -> None:
@@ -86,9 +82,7 @@ def test_dictionary_has_a_sentence_for_every_column() -> None:
     for table, columns in TABLES.items():
         section = text.split(f"### {table}\n")[1].split("\n### ")[0]
         for name, doc in [(c.name, c.doc) for c in columns] + [(n, d) for n, _, d in DYNAMIC.get(table, ())]:
-            assert re.search(
-                rf"^\| `{re.escape(name)}` \| [^|]+ \| {re.escape(doc)} \|$", section, re.MULTILINE
-            ), name
+            assert re.search(rf"^\| `{re.escape(name)}` \| [^|]+ \| {re.escape(doc)} \|$", section, re.MULTILINE), name
             assert doc.endswith(".")
 
 
@@ -133,9 +127,7 @@ def test_page_tells_why_a_row_has_its_label(output: Path) -> None:
 def test_page_measures_the_rules(output: Path) -> None:
     hits = Counter(e["what"] for row in rows() for e in evidence_of(row))
     found = answer(5, output)
-    assert [(rule, n) for rule, n, _, _ in found] == sorted(
-        hits.items(), key=lambda item: (-item[1], item[0])
-    )
+    assert [(rule, n) for rule, n, _, _ in found] == sorted(hits.items(), key=lambda item: (-item[1], item[0]))
     assert {agreed for _, _, agreed, _ in found} == {1.0}
 
 

@@ -30,7 +30,7 @@ class PackedLinear(torch.nn.Module):
 
 
 def pack_linears(module: Any) -> int:
-    """Replace bf16 linear layers by packed ones; how many were. None if this build of torch cannot, or
+    """Replace bf16 linear layers by packed ones; how many were. 0 if this build of torch cannot, or
     computes otherwise.
     """
     linears = [

@@ -165,8 +165,7 @@ def _predict_all(split: _Split) -> dict[str, Predicted]:
     for name in names:
         others = frozenset(names) - {name}
         systems[f"alone:{name}"] = _ablated(split, outputs, others | {TFIDF})
-        if others:
-            systems[f"without:{name}"] = _ablated(split, outputs, frozenset({name}))
+        systems[f"without:{name}"] = _ablated(split, outputs, frozenset({name}))
     systems[f"without:{TFIDF}"] = _ablated(split, outputs, frozenset({TFIDF}))
     multi_label = vote.multi_label
     systems["majority_class"] = majority_class(split.rows.targets, len(split.test.texts), multi_label=multi_label)

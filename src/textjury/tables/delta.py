@@ -14,7 +14,7 @@ import datetime as dt
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -123,9 +123,7 @@ def schema_of(table: DeltaTable) -> pa.Schema:
     return pa.schema(table.schema().to_arrow())
 
 
-def scan(
-    table: DeltaTable, *, columns: list[str] | None = None, where: ds.Expression | None = None
-) -> ds.Scanner:
+def scan(table: DeltaTable, *, columns: list[str] | None = None, where: ds.Expression | None = None) -> ds.Scanner:
     """A scanner over the table that holds few batches at a time; rows in no fixed order."""
     return table.to_pyarrow_dataset().scanner(columns=columns, filter=where, **_CALM)
 
@@ -133,24 +131,37 @@ def scan(
 _CALM = {"batch_size": 16_384, "batch_readahead": 2, "fragment_readahead": 1, "use_threads": False}
 
 
-def rows_of(table: DeltaTable, date: dt.date) -> Iterator[pa.RecordBatch]:
-    """The rows of a date, in the order in which they were written."""
-    dataset = table.to_pyarrow_dataset()
-    for fragment in sorted(dataset.get_fragments(filter=dated(date)), key=lambda f: f.path):
-        yield from fragment.scanner(schema=dataset.schema, filter=dated(date), **_CALM).to_batches()
+class Dates:
+    """The data files of a table, by date. Listing them costs a pass over all, so ask one object for many dates."""
+
+    def __init__(self, table: DeltaTable, folder: Path) -> None:
+        self.folder = folder
+        self.dataset = table.to_pyarrow_dataset()
+        self.fragments: dict[dt.date, list[ds.Fragment]] = {}
+        for fragment in sorted(self.dataset.get_fragments(), key=lambda f: f.path):
+            date = ds.get_partition_keys(fragment.partition_expression)["date"]
+            self.fragments.setdefault(date, []).append(fragment)
+
+    def rows(self, date: dt.date) -> Iterator[pa.RecordBatch]:
+        """The rows of a date, in the order in which they were written."""
+        for fragment in self.fragments.get(date, []):
+            yield from fragment.scanner(schema=self.dataset.schema, filter=dated(date), **_CALM).to_batches()
+
+    def files(self, date: dt.date) -> list[Path]:
+        """The data files of a date."""
+        return [self.folder / fragment.path for fragment in self.fragments.get(date, [])]
 
 
-def files_of(table: DeltaTable, output: Path, name: str, date: dt.date) -> list[Path]:
-    """The data files of a date."""
-    fragments = table.to_pyarrow_dataset().get_fragments(filter=dated(date))
-    return sorted(path_of(output, name) / f.path for f in fragments)
+def dates_of(table: DeltaTable, output: Path, name: str) -> Dates:
+    """The data files of a table at the version at hand, by date."""
+    return Dates(table, path_of(output, name))
 
 
-def counts_of(table: DeltaTable) -> dict[str, int]:
-    """ISO date -> number of rows, by the log."""
-    counts: dict[str, int] = {}
+def counts_of(table: DeltaTable) -> dict[dt.date, int]:
+    """Date -> number of rows, by the log."""
+    counts: dict[dt.date, int] = {}
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        date = str(action["partition.date"])
+        date = action["partition.date"]
         counts[date] = counts.get(date, 0) + (action["num_records"] or 0)
     return counts
 
@@ -162,56 +173,66 @@ def dated(date: dt.date) -> ds.Expression:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """The rows that are to take a date's place in a table, and what its commit says."""
+    """The files that are to take a date's place in a table, and what their commit says."""
 
     table: str
     date: dt.date
     schema: pa.Schema  # of the whole table, with the columns that are new
-    rows: Iterable[pa.RecordBatch]
-    run_id: str
+    files: Sequence[Written]
     metadata: Mapping[str, str]
     seals: Mapping[str, int] | None = None
 
 
-def replace_date(
-    output: Path, new: Replacement, *, staging: Path, step: Callable[[str], None]
-) -> tuple[int, int]:
-    """Version and tries of the one atomic commit that puts ``new`` in the place of the date's rows.
-
-    A commit that lost a race against another writer is tried again; TransientError when it keeps losing.
-    """
+def write_rows(
+    output: Path,
+    name: str,
+    date: dt.date,
+    schema: pa.Schema,
+    rows: Iterable[pa.RecordBatch],
+    *,
+    run_id: str,
+    staging: Path,
+) -> list[Written]:
+    """The rows as files in the table's folder, which nobody sees before they are committed."""
+    fields = pa.schema([field for field in schema if field.name != "date"])
+    batches = (batch.select(fields.names) for batch in rows)
     try:
-        files = _put_files(output, new, staging)
+        staging.mkdir(parents=True, exist_ok=True)
+        written = write_files(staging, f"part-{uuid4().hex}", fields, batches, run_id=run_id, roll=True)
+        folder = path_of(output, name) / f"date={date.isoformat()}"
+        folder.mkdir(exist_ok=True)
+        filled = [file for file in written if file.rows]
+        moved = [replace(file, path=file.path.replace(folder / file.path.name)) for file in filled]
+        sync(folder)
     except OSError as error:
-        raise PublishError(Problem(new.table, f"cannot be written: {reason(error)}", "", _REMEDY)) from error
-    step(f"files of {new.table}")
-    for attempt in range(1, TRIES + 1):
-        try:
-            with Guarded(new.table):
-                _commit(load(output, new.table), new, files)
-            return load(output, new.table).version(), attempt
-        except CommitFailedError:
-            time.sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 6))
-    raise TransientError(
-        Problem(new.table, f"{TRIES} commits of {new.date} lost against other writers", "", "run again")
-    )
-
-
-def _put_files(output: Path, new: Replacement, staging: Path) -> list[Written]:
-    """The rows as files in the table's folder, which nobody sees before the commit."""
-    staging.mkdir(parents=True, exist_ok=True)
-    fields = pa.schema([field for field in new.schema if field.name != "date"])
-    rows = (batch.select(fields.names) for batch in new.rows)
-    written = write_files(staging, f"part-{uuid4().hex}", fields, rows, run_id=new.run_id, roll=True)
-    folder = path_of(output, new.table) / f"date={new.date.isoformat()}"
-    folder.mkdir(exist_ok=True)
-    filled = [file for file in written if file.rows]
-    moved = [replace(file, path=file.path.replace(folder / file.path.name)) for file in filled]
-    sync(folder)
+        raise PublishError(Problem(name, f"cannot be written: {reason(error)}", "", _REMEDY)) from error
     return moved
 
 
-def _commit(table: DeltaTable, new: Replacement, files: Sequence[Written]) -> None:
+def files_at(table: DeltaTable, output: Path, name: str, date: dt.date) -> list[Written]:
+    """The files of a date in the version at hand."""
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    own = [action for action in actions if action["partition.date"] == date]
+    return [Written(path_of(output, name) / a["path"], a["num_records"] or 0, a["size_bytes"]) for a in own]
+
+
+def replace_date(output: Path, new: Replacement) -> tuple[int, int]:
+    """Version and tries of the one atomic commit that puts ``new`` in the place of the date's files.
+
+    A commit that lost a race against another writer is tried again; TransientError when it keeps losing.
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            with Guarded(new.table):
+                _commit(load(output, new.table), new)
+            return load(output, new.table).version(), attempt
+        except CommitFailedError:
+            time.sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 6))
+    problem = f"{TRIES} commits of {new.date} lost against other writers"
+    raise TransientError(Problem(new.table, problem, "", "run again"))
+
+
+def _commit(table: DeltaTable, new: Replacement) -> None:
     grown = [field for field in new.schema if field.name not in schema_of(table).names]
     if grown:
         # On its own: create_write_transaction would add naive timestamps without the table feature they need.
@@ -221,7 +242,7 @@ def _commit(table: DeltaTable, new: Replacement, files: Sequence[Written]) -> No
     adds: list[AddAction | RemoveAction] = [
         AddAction(f"date={iso}/{f.path.name}", f.bytes, {"date": iso}, int(time.time() * 1000), True,
                   json.dumps({"numRecords": f.rows}))
-        for f in files
+        for f in new.files
     ]  # fmt: skip
     # deltalake lets a stale handle overwrite a date that has just been filled; what it does refuse is two
     # commits with one transaction number.
@@ -252,9 +273,7 @@ class Guarded:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, (DeltaError, OSError)) and not isinstance(error, CommitFailedError):
-            raise PublishError(
-                Problem(self.place, f"cannot be written: {reason(error)}", "", _REMEDY)
-            ) from None
+            raise PublishError(Problem(self.place, f"cannot be written: {reason(error)}", "", _REMEDY)) from None
 
 
 _REMEDY = "see to the output folder and run again; what readers see has not changed"

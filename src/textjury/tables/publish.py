@@ -18,8 +18,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import pyarrow as pa
 from textjury.errors import LockError, Problem, PublishError
 from textjury.tables import delta, published
 from textjury.tables.columns import conform, settle
-from textjury.tables.files import reason
+from textjury.tables.files import Footer, reason
 from textjury.tables.schema import TABLES, schema
 from textjury.tables.spool import DATA_TABLES, Spool
 
@@ -181,10 +180,13 @@ class _Writer:
         *,
         seals: Mapping[str, int] | None = None,
     ) -> None:
+        files = delta.write_rows(
+            self.output, name, self.date, fields, rows, run_id=self.run_id, staging=self.output / STAGING
+        )
+        _step(f"files of {name}")
         metadata = delta.metadata_of(self.run_id, self.plan_digest)
-        new = delta.Replacement(name, self.date, fields, rows, self.run_id, metadata, seals)
-        done = delta.replace_date(self.output, new, staging=self.output / STAGING, step=_step)
-        self.versions[name], self.tries[name] = done
+        new = delta.Replacement(name, self.date, fields, files, metadata, seals)
+        self.versions[name], self.tries[name] = delta.replace_date(self.output, new)
 
 
 def _rows(spool: Spool, name: str, fields: pa.Schema, run_id: str, expected: int) -> Iterator[pa.RecordBatch]:
@@ -198,26 +200,35 @@ def _rows(spool: Spool, name: str, fields: pa.Schema, run_id: str, expected: int
 
 
 def _take_back(output: Path, *, keep: dt.date | None) -> tuple[str, ...]:
-    """Give dates that a killed run left unsealed their sealed rows again, save ``keep``, which comes next."""
-    shutil.rmtree(output / STAGING, ignore_errors=True)
+    """Give dates that a killed run left unsealed their sealed files again, save ``keep``, which comes next.
+
+    No row is written, so this works on a full disk too.
+    """
     if not delta.exists(output, "runs"):
         return ()
     seal, undone = delta.sealed(output), []
     for name in DATA_TABLES:
         for date in sorted(delta.unsealed(output, name, seal) - {keep}):
-            old = delta.load(output, name, delta.visible(output, name, seal))
-            fields = delta.schema_of(delta.load(output, name))
-            rows = (conform(batch, fields) for batch in delta.rows_of(old, date))
-            run_id = _runs_of(output, seal).get(date, "")
-            new = delta.Replacement(name, date, fields, rows, run_id, delta.metadata_of("taken back", ""))
-            delta.replace_date(output, new, staging=output / STAGING, step=_step)
+            if _put_back(output, name, date, seal):
+                _step(f"took back {name}")
             undone.append(f"{name} {date}")
-            _step(f"took back {name}")
     if undone:
-        _log.warning("publish: a killed run left %s; the rows from before it are back", ", ".join(undone))
+        _log.warning("publish: a killed run left %s; what was there before is back", ", ".join(undone))
         if keep is None:
             delta.reseal(output, {name: delta.load(output, name).version() for name in DATA_TABLES})
     return tuple(undone)
+
+
+def _put_back(output: Path, name: str, date: dt.date, seal: delta.Seal) -> bool:
+    """True if the date's visible files had to be committed again; False where they are the present ones."""
+    current = delta.load(output, name)
+    before = delta.load(output, name, delta.visible(output, name, seal))
+    files = delta.files_at(before, output, name, date)
+    if {f.path for f in files} == {f.path for f in delta.files_at(current, output, name, date)}:
+        return False
+    metadata = delta.metadata_of("taken back", "")
+    delta.replace_date(output, delta.Replacement(name, date, delta.schema_of(current), files, metadata))
+    return True
 
 
 def _copy(output: Path) -> tuple[str, ...]:
@@ -234,13 +245,12 @@ def _copies_behind(output: Path, name: str, seal: delta.Seal, runs: Mapping[dt.d
     """The copies of a table that are missing or not what the table holds."""
     table = delta.load(output, name, delta.visible(output, name, seal))
     fields, counts = published.file_schema(delta.schema_of(table)), delta.counts_of(table)
-    behind = []
-    for date, run_id in sorted(runs.items()):
-        copy = published.Copy(name, date, run_id, fields, partial(delta.rows_of, table, date), None)
-        if not published.is_current(output, copy, counts.get(date.isoformat(), 0)):
-            files = delta.files_of(table, output, name, date)
-            behind.append(replace(copy, file=files[0] if len(files) == 1 else None))
-    return behind
+    wants = {date: Footer(run_id, fields, counts.get(date, 0)) for date, run_id in sorted(runs.items())}
+    behind = [date for date in wants if not published.is_current(output, name, date, wants[date])]
+    if not behind:
+        return []
+    dates = delta.dates_of(table, output, name)
+    return [published.Copy(name, date, wants[date], dates.rows, dates.files(date)) for date in behind]
 
 
 def _runs_of(output: Path, seal: delta.Seal) -> dict[dt.date, str]:
@@ -271,7 +281,11 @@ def _alone(output: Path, seconds: float | None = None) -> Iterator[None]:
                     )
                 )
             time.sleep(0.05)
-        yield
+        try:
+            shutil.rmtree(output / STAGING, ignore_errors=True)  # a killed run's
+            yield
+        finally:
+            shutil.rmtree(output / STAGING, ignore_errors=True)
     finally:
         os.close(handle)
 

@@ -12,21 +12,20 @@ from uuid import uuid4
 import pyarrow as pa
 
 from textjury.errors import Problem, PublishError
-from textjury.tables.files import footer, reason, sync, write_files
+from textjury.tables.files import Footer, footer, reason, sync, write_files
 
 FOLDER = "published"
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One file to be: where, of which run, with which columns; its rows, or the file that already is it."""
+    """One file to be: which, what it is to say of itself, the rows of a date, and the files that hold them."""
 
     table: str
     date: dt.date
-    run_id: str
-    schema: pa.Schema
-    rows: Callable[[], Iterator[pa.RecordBatch]]
-    file: Path | None
+    want: Footer
+    rows: Callable[[dt.date], Iterator[pa.RecordBatch]]
+    files: Sequence[Path]
 
 
 def copy_path(output: Path, table: str, date: dt.date) -> Path:
@@ -40,14 +39,14 @@ def run_of(output: Path, table: str, date: dt.date) -> str | None:
     return None if found is None else found.run_id
 
 
-def is_current(output: Path, copy: Copy, rows: int) -> bool:
+def is_current(output: Path, table: str, date: dt.date, want: Footer) -> bool:
     """True where the file is there, of that run, with those columns and that many rows."""
-    found = footer(copy_path(output, copy.table, copy.date))
-    return (
-        found is not None
-        and (found.run_id, found.rows) == (copy.run_id, rows)
-        and found.schema.equals(copy.schema)
-    )
+    return _is(footer(copy_path(output, table, date)), want)
+
+
+def _is(found: Footer | None, want: Footer) -> bool:
+    same = found is not None and (found.run_id, found.rows) == (want.run_id, want.rows)
+    return same and found is not None and bool(found.schema.equals(want.schema))
 
 
 def file_schema(schema: pa.Schema) -> pa.Schema:
@@ -75,12 +74,11 @@ def replace(output: Path, copies: Sequence[Copy], *, staging: Path, step: Callab
 
 def _write(staging: Path, copy: Copy) -> Path:
     stem = uuid4().hex
-    if copy.file is not None:
-        found = footer(copy.file)
-        if found is not None and found.run_id == copy.run_id and found.schema.equals(copy.schema):
-            path = staging / f"{stem}.parquet"
-            shutil.copyfile(copy.file, path)
-            sync(path)
-            return path
-    rows = (batch.select(copy.schema.names) for batch in copy.rows())
-    return write_files(staging, stem, copy.schema, rows, run_id=copy.run_id)[0].path
+    if len(copy.files) == 1 and _is(footer(copy.files[0]), copy.want):
+        path = staging / f"{stem}.parquet"
+        shutil.copyfile(copy.files[0], path)
+        sync(path)
+        return path
+    schema = copy.want.schema
+    rows = (batch.select(schema.names) for batch in copy.rows(copy.date))
+    return write_files(staging, stem, schema, rows, run_id=copy.want.run_id or "")[0].path

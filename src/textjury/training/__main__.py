@@ -74,8 +74,6 @@ def evaluate(options: argparse.Namespace) -> None:
     on = measure.bench(task, options.adapter, data=options.data, base=options.base or adapter.base_folder())
     measured = measure.measure_nli if task == "nli" else measure.measure_ner
     scores = measured(on, limit=options.limit)
-    for name, score in scores.items():
-        loop.log.info("%s: %.4f (%s, %d rows)", name, score["value"], score["measure"], score["rows"])
     if options.limit is None:
         card.record_scores(options.adapter, scores, results=options.results)
 

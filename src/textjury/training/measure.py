@@ -59,10 +59,10 @@ def measure_nli(on: Bench, *, limit: int | None = None) -> card.Scores:
             "majority": round(evaluate.majority(pair.entailed for pair in pairs), 4),
             "rows": len(pairs),
         }
-        log.info("%s: %s", name, scores[name])
+        note(name, scores[name])
     for name, count in ZERO_SHOT:
         scores[name] = zero_shot(on, name, min(count, limit or count))
-        log.info("%s: %s", name, scores[name])
+        note(name, scores[name])
     return scores
 
 
@@ -96,10 +96,15 @@ def measure_ner(on: Bench, *, limit: int | None = None) -> card.Scores:
         for variant, change in variants.items():
             said = ner.predict(on.model, change(sentences), on.tokenizer)
             for types in counted:
-                scores[f"{file} {'+'.join(types)}{variant}"] = {
+                name = f"{file} {'+'.join(types)}{variant}"
+                scores[name] = {
                     "measure": "strict span F1",
                     "value": round(evaluate.span_f1(gold, said, types=frozenset(types)), 4),
                     "rows": len(sentences),
                 }
-            log.info("%s%s: done", file, variant)
+                note(name, scores[name])
     return scores
+
+
+def note(name: str, score: dict[str, float | int | str]) -> None:
+    log.info("%s: %.4f (%s, %d rows)", name, score["value"], score["measure"], score["rows"])
