@@ -1,5 +1,4 @@
-"""Zero-shot classification: this engine beside ``transformers.pipeline``, in one run, on the same model and
-texts.
+"""Zero-shot classification: this engine beside ``transformers.pipeline``, in one run.
 
 python benchmarks/zero_shot.py the embedded NLI model python benchmarks/zero_shot.py --model FOLDER any NLI
 model python benchmarks/zero_shot.py --random bart-large random weights of a real architecture: speed only
@@ -164,8 +163,7 @@ def engine_scores(model: NliModel, rows: Sequence[str], labels: Sequence[str]) -
 def rescored(
     scores: np.ndarray, model: NliModel, rows: Sequence[str], labels: Sequence[str], *, bound: float
 ) -> tuple[np.ndarray, int]:
-    """Scores in which labels within ``bound`` of a row's best, where there are several, are computed by
-    ``model``.
+    """Scores in which labels within ``bound`` of a row's best are computed again by ``model``.
 
     For decisions on a whole row only. A stored signal must not be made this way: which labels are near the
     best depends on which labels were asked.
@@ -185,9 +183,7 @@ def rescored(
 
 
 def compare(bench: Bench, rows: Sequence[str], labels: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
-    """All methods in turn, ``options.repeats`` times; the loop on every n-th text of the rows sorted by
-    length.
-    """
+    """All methods in turn, ``options.repeats`` times; the loop on every n-th text by length."""
     ordered = sorted(rows, key=len)
     few = ordered[options.loop_step // 2 :: options.loop_step]
     timings = {name: Timing(len(rows) * len(labels)) for name in ("engine", "engine_fp32", "pipeline_batch_32")}
@@ -222,20 +218,19 @@ def _pipe(pipe: Any, rows: Any, labels: Sequence[str], **more: Any) -> Any:
 
 
 def flops_per_sequence(model: NliModel) -> tuple[float, float]:
-    """``(a, b)``: a sequence of L tokens costs ``a L + b L^2`` operations in matrix products, counted by
-    torch.
+    """``(a, b)``: a sequence of L tokens costs ``a L + b L^2`` operations in matrix products.
+
+    Counted by torch at three lengths; what a batch costs regardless of its rows is left out.
     """
     token = int(model.tokenize(["a"]).ids[0][0])
     counted: dict[int, float] = {}
-    for length in (64, 128):
+    for size in (32, 64, 128):
+        before = model.stats.tokens
         with FlopCounterMode(display=False) as counter:
-            premise = np.full(model.room(1) if model.room(1) < length - 8 else length - 8, token, np.int32)
-            before = model.stats.tokens
-            model.pair_logits([premise], [np.array([token], np.int32)], np.array([[0, 0]]))
+            model.pair_logits([np.full(size, token, np.int32)], [np.array([token], np.int32)], np.array([[0, 0]]))
         counted[model.stats.tokens - before] = float(counter.get_total_flops())
-    (short, low), (long, high) = sorted(counted.items())
-    square = (high / long - low / short) / (long - short)
-    return low / short - square * short, square
+    square, linear, _ = np.polyfit(list(counted), list(counted.values()), 2)
+    return float(linear), float(square)
 
 
 def achieved(bench: Bench, rows: Sequence[str], labels: Sequence[str], *, repeats: int) -> dict[str, Any]:
@@ -265,9 +260,7 @@ def achieved(bench: Bench, rows: Sequence[str], labels: Sequence[str], *, repeat
 
 @dataclass(frozen=True)
 class Rate:
-    """GFLOP/s by the clock on the wall, and per second of processor time (on a CPU all that others do not
-    take).
-    """
+    """GFLOP/s by the clock on the wall, and per second of processor time."""
 
     wall: float
     cpu: float

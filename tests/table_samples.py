@@ -26,9 +26,7 @@ def schemas(
     return {n: schema(n, labels=labels, passthrough=passthrough, text=text) for n in DATA_TABLES}
 
 
-def prediction(
-    number: int, *, date: dt.date = DATE, labels: tuple[str, ...] = LABELS, **more: Any
-) -> dict[str, Any]:
+def prediction(number: int, *, date: dt.date = DATE, labels: tuple[str, ...] = LABELS, **more: Any) -> dict[str, Any]:
     """A row of predictions whose values follow from its number."""
     chosen = labels[number % len(labels)]
     best = 0.5 + (number * 37 % 50) / 100
@@ -153,10 +151,7 @@ def fill(
     wanted = wanted or schemas(labels=labels)
     numbers = list(range(first, first + rows))
     for index in range(shards):
-        own = [
-            prediction(n, date=date, labels=labels, **(more(n) if more else {}))
-            for n in numbers[index::shards]
-        ]
+        own = [prediction(n, date=date, labels=labels, **(more(n) if more else {})) for n in numbers[index::shards]]
         refused = [reject(n, date=date) for n in range(rejects)[index::shards]]
         meta = {"records": len(own) + len(refused), "seconds": 0.5}
         spool.write_shard(index, shard_tables(own, refused, wanted), meta)
@@ -188,9 +183,7 @@ def run_row(spool: Spool, *, date: dt.date = DATE, run_id: str = "run-1", **more
     }
 
 
-def publish_date(
-    output: Path, work: Path, *, date: dt.date = DATE, run_id: str = "run-1", **more: Any
-) -> Any:
+def publish_date(output: Path, work: Path, *, date: dt.date = DATE, run_id: str = "run-1", **more: Any) -> Any:
     """Spool, check and publish a date; what publish reports."""
     from textjury.tables.check import check
     from textjury.tables.publish import publish

@@ -1,5 +1,4 @@
-"""Folders of tiny random-weight models with the real layout: weights, configuration, tokenizer trained
-here.
+"""Folders of tiny random-weight models with the real layout.
 
 Each builder writes ``model.safetensors``, ``config.json`` and the tokenizer's files into ``folder`` and
 returns it. Seeded: the same call gives the same weights, so digests and outputs repeat.
@@ -54,9 +53,7 @@ def tiny_bert_nli(folder: Path, labels: Sequence[str] = NLI_LABELS) -> Path:
 def tiny_bert_classifier(
     folder: Path, labels: Sequence[str] = ("billing", "shipping", "other"), problem_type: str | None = None
 ) -> Path:
-    """BERT-like classifier; ``problem_type`` as in the configuration ("multi_label_classification" for
-    sigmoid).
-    """
+    """BERT-like classifier; sigmoid with ``problem_type="multi_label_classification"``."""
     return _bert(folder, transformers.BertForSequenceClassification, labels, problem_type=problem_type)
 
 
@@ -71,9 +68,7 @@ def tiny_bert_encoder(folder: Path) -> Path:
 
 
 def tiny_roberta_nli(folder: Path, labels: Sequence[str] = NLI_LABELS) -> Path:
-    """RoBERTa-like cross-encoder (no token types, <s> a </s></s> b </s>, positions start after the padding
-    index).
-    """
+    """RoBERTa-like cross-encoder (no token types, <s> a </s></s> b </s>, offset positions)."""
     tokenizer = _byte_level(folder, "RobertaTokenizer")
     config = transformers.RobertaConfig(
         vocab_size=len(tokenizer),
@@ -86,9 +81,7 @@ def tiny_roberta_nli(folder: Path, labels: Sequence[str] = NLI_LABELS) -> Path:
 
 
 def tiny_bart_nli(folder: Path, labels: Sequence[str] = ("contradiction", "neutral", "entailment")) -> Path:
-    """BART-like cross-encoder: classified at the last </s>, so every sequence must end with exactly one
-    pair.
-    """
+    """BART-like cross-encoder, classified at the last </s>: all rows need equally many."""
     tokenizer = _byte_level(folder, "BartTokenizer")
     config = transformers.BartConfig(vocab_size=len(tokenizer), **_BART_SIZE, **_names(labels))
     return _save(folder, transformers.BartForSequenceClassification, config)
@@ -231,9 +224,7 @@ def _sentence_piece(folder: Path) -> Any:
 
 
 def _write_tokenizer(folder: Path, tokenizer: Any, kind: str, settings: dict[str, Any]) -> Any:
-    """The tokenizer's files with a modest ``model_max_length``, and the tokenizer as transformers reads it
-    back.
-    """
+    """Write the tokenizer's files; the tokenizer as transformers reads them back."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {"tokenizer_class": kind, "model_max_length": _POSITIONS, **settings}

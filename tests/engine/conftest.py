@@ -28,9 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def located(tiny: Callable[[str], Path]) -> Callable[..., LocatedModel]:
-    """``located("bert_nli", "nli")``: that tiny model as a located one; keywords go into its
-    configuration.
-    """
+    """``located("bert_nli", "nli")``: that tiny model, located; keywords go into its configuration."""
 
     def find(name: str, task: str, **more: object) -> LocatedModel:
         config = ModelConfig.model_validate({"task": task, "path": tiny(name), **more})

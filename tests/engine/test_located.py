@@ -42,9 +42,7 @@ def opened() -> Any:
 
 
 def adapter(tiny: Tiny, folder: Path, *, manifest: bool = True, base: str | None = None) -> Path:
-    """A peft adapter for the tiny encoder, with trained head and non-zero matrices, as the training room
-    exports one.
-    """
+    """A peft adapter for the tiny encoder with a head of its own, as the training room exports one."""
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         encoder = transformers.AutoModelForSequenceClassification.from_pretrained(tiny("bert_encoder"), num_labels=2)

@@ -45,7 +45,7 @@ class World:
         rng = np.random.default_rng(seed + 1)
         rows = []
         for i, row in enumerate(targets):
-            words = [WORDS[k] for k in np.flatnonzero(row)] if rng.random() < 0.7 else []
+            words = [WORDS[k % len(WORDS)] for k in np.flatnonzero(row)] if rng.random() < 0.7 else []
             words += [*rng.choice(FILLER, size=8), f"no{seed}x{i}"]
             rows.append(" ".join(rng.permutation(words)))
         return tuple(rows)

@@ -132,8 +132,6 @@ def test_evaluate_leaves_the_text_head_when_the_only_stage_is_left_out(single):
     scored = single.scored(targets, 0)
     rules = single.infos()[:1]
     vote = Vote(single.labels, False, rules, single.profile(), single.config)
-    found = evaluate(
-        Scored(scored.texts, scored.signals[:1]), targets, None, vote, single.config, rules, resamples=20
-    )
+    found = evaluate(Scored(scored.texts, scored.signals[:1]), targets, None, vote, single.config, rules, resamples=20)
     assert {"alone:rules", "without:rules", "without:tfidf"} <= set(found["systems"])
     assert value(found, "without:rules", "log_loss") < np.log(3)

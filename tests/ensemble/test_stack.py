@@ -11,8 +11,9 @@ from scipy.special import softmax
 from sklearn.ensemble import StackingClassifier
 
 from textjury.config.schema import EnsembleConfig
+from textjury.ensemble.baselines import tfidf_lr
 from textjury.ensemble.features import signal_frame, take_rows, vote_frame
-from textjury.ensemble.learn import learnable
+from textjury.ensemble.learn import Rows, learnable
 from textjury.ensemble.stack import fit_stack
 from textjury.errors import InternalError, PlanError
 from textjury.types import Scored, State
@@ -258,12 +259,15 @@ def test_learnable_counts_groups_when_rows_are_copies():
     assert learnable(np.eye(3, dtype=bool)[[0, 2]], np.array([0, 1]), multi_label=False) == (0, 2)
 
 
-def test_stack_emits_no_warnings_when_classes_are_rare_and_columns_empty(world, in_state):
-    some = world(tuple(f"l{i}" for i in range(10)), config=EnsembleConfig(folds=5))
-    targets = some.targets(34, 1)
-    scored = in_state(some.scored(targets, 1), "model", range(34), State.ABSTAIN)
+@pytest.mark.parametrize(("n_labels", "rows"), [(10, 34), (20, 34)])
+def test_stack_emits_no_warnings_when_classes_are_rare_and_columns_empty(world, in_state, n_labels, rows):
+    some = world(tuple(f"l{i}" for i in range(n_labels)), config=EnsembleConfig(folds=5))
+    targets = some.targets(rows, 1)
+    scored = in_state(some.scored(targets, 1), "model", range(rows), State.ABSTAIN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         stack = fit_stack(some.vote(), scored, targets, None, some.config, some.infos())
         decision = stack.decide(some.scored(some.targets(5, 2), 2))
-    assert decision.probabilities.shape == (5, 10)
+        tfidf = tfidf_lr(Rows(scored, targets, np.arange(rows)), scored.texts, multi_label=False)
+    assert decision.probabilities.shape == (5, n_labels)
+    np.testing.assert_allclose(tfidf.probabilities.sum(1), 1.0)

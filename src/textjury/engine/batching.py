@@ -1,6 +1,4 @@
-"""Sequences sorted by length, batches by token budget, halved when memory runs out, built while the model
-computes.
-"""
+"""Batches by token budget: sorted by length, built while the model computes, halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -62,11 +60,10 @@ class Budget:
 
 
 def plan(lengths: Sequence[int] | npt.NDArray[Any], budget: int) -> list[Group]:
-    """Indices of each batch: longest sequences first, equal lengths in input order, longest x count within
-    ``budget``.
+    """Indices of each batch: longest sequences first, equal lengths in input order.
 
-    A sequence longer than the budget is a batch of its own. Longest first, so that memory runs out at once
-    if it ever does.
+    Longest x count stays within ``budget``, and little of a full batch is padding. A sequence longer than the budget is a
+    batch of its own. Longest first, so that memory runs out at once if it ever does.
     """
     sizes = np.asarray(lengths, np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -81,9 +78,7 @@ def plan(lengths: Sequence[int] | npt.NDArray[Any], budget: int) -> list[Group]:
 
 
 def _worth(sizes: npt.NDArray[np.int64], longest: int, budget: int) -> int:
-    """How many of these, longest first, go into one batch: all, or fewer once a quarter of the budget is
-    full.
-    """
+    """How many of these, longest first, go into one batch: all, or fewer if much would be padding."""
     counts = np.arange(1, len(sizes) + 1)
     wasted = longest * counts - np.cumsum(sizes)
     good = (longest * counts <= budget * _FULL_ENOUGH) | (wasted <= _PADDING * longest * counts)

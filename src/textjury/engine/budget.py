@@ -24,8 +24,9 @@ _measured: dict[tuple[str, str], int] = {}
 
 
 def measured(key: tuple[str, str], kind: str, compute: Callable[[int, int], None], *, longest: int) -> int:
-    """The budget for ``key`` (model fingerprint, device), measured once per process. ``compute(rows,
-    length)`` runs one batch.
+    """The budget for ``key`` (model fingerprint, device), measured once per process.
+
+    ``compute(rows, length)`` runs one batch.
     """
     if key not in _measured:
         _measured[key] = measure(kind, compute, longest=longest)

@@ -19,9 +19,7 @@ _CUDA_BF16 = (8, 0)  # compute capability of the first generation with bf16 matr
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where models run. ``dtype`` is what matrix products are fastest in here; ``threads`` counts on a CPU
-    only.
-    """
+    """Where models run; ``dtype`` is the one its matrix products are fastest in."""
 
     kind: Kind
     index: int
@@ -31,9 +29,7 @@ class Device:
 
     @property
     def key(self) -> str:
-        """What of the device can change a number: ``cpu/bfloat16``. Index, name and threads cannot, beyond
-        rounding.
-        """
+        """What of the device can change a number beyond rounding: ``cpu/bfloat16``."""
         return f"{self.kind}/{self.dtype}"
 
     @property

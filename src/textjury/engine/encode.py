@@ -37,8 +37,7 @@ _SANITY = (
 
 
 class Model:
-    """What all models share. Calls are independent of each other: nothing a call does changes the numbers
-    of the next.
+    """What all models share; nothing that one call does changes the numbers of the next.
 
     ``capacity``: tokens of a text, without special tokens, that fit into one window. ``stats``: what was
     computed so far.
@@ -75,8 +74,9 @@ class Model:
     def _run(
         self, template: Template, lengths: npt.NDArray[np.int64], sequences: Callable[[int], Sequence[Ids]]
     ) -> Iterator[tuple[Group, FloatArray]]:
-        """Results per batch for rows that ``template`` joins from ``sequences(row)``; ``lengths`` with
-        special tokens.
+        """Results per batch for rows that ``template`` joins from ``sequences(row)``.
+
+        ``lengths`` count special tokens.
         """
         if len(lengths) and int(lengths.max()) > self.located.max_tokens:
             raise ValueError(f"a sequence of {int(lengths.max())} tokens; at most {self.located.max_tokens} fit")
@@ -102,9 +102,7 @@ class Model:
         lengths: npt.NDArray[np.int64],
         sequences: Callable[[int], Sequence[Ids]],
     ) -> dict[str, npt.NDArray[np.int64]]:
-        """Padded int64 ``[rows, longest]``; a mask only where there is padding, token types only where the
-        model has them.
-        """
+        """Padded int64 ``[rows, longest]``; a mask only if there is padding, types only if the model has them."""
         shape = (len(group), int(lengths.max()))
         ids = np.full(shape, self._tokenizer.pad, np.int64)
         types = np.zeros(shape, np.int64) if self._tokenizer.token_types else None
@@ -162,8 +160,9 @@ class NliModel(Model):
         return self.located.max_tokens - self._tokenizer.pair.special - hypothesis_tokens
 
     def pair_logits(self, premises: Sequence[Ids], hypotheses: Sequence[Ids], pairs: npt.NDArray[Any]) -> FloatArray:
-        """All raw logits, float32 ``[m, classes]``, for ``pairs`` int ``[m, 2]`` of premise and hypothesis
-        numbers.
+        """All raw logits, float32 ``[m, classes]``.
+
+        ``pairs``: int ``[m, 2]``, numbers of a premise and a hypothesis.
         """
         chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
         first = np.array([len(p) for p in premises], np.int64)[chosen[:, 0]] if len(chosen) else np.zeros(0, np.int64)
@@ -196,8 +195,9 @@ class NliModel(Model):
 
 
 def nli_classes(located: LocatedModel) -> tuple[int, int]:
-    """Indices of the classes for "entailed" and for its opposite. Raises ModelError where the names do not
-    tell.
+    """Indices of the classes for "entailed" and for its opposite.
+
+    Raises ModelError where the names do not tell.
     """
     names = [re.sub(r"[^a-z]+", "_", name.lower()) for name in located.labels]
     yes = [i for i, name in enumerate(names) if name.startswith("entail")]
@@ -219,9 +219,7 @@ class TokenModel(Model):
     """One set of logits per token."""
 
     def window_logits(self, windows: Sequence[Ids]) -> list[FloatArray]:
-        """float32 ``[t, classes]`` per window, for its own tokens: special tokens and padding are left
-        out.
-        """
+        """float32 ``[t, classes]`` per window, special tokens and padding left out."""
         before = self._tokenizer.single.before
         out: list[FloatArray] = [np.empty((0, len(self.id2label)), np.float32)] * len(windows)
         for group, values in self._windows(windows):
@@ -231,9 +229,7 @@ class TokenModel(Model):
 
 
 class TextModel(Model):
-    """One set of logits per window. ``sigmoid``: classes are independent, as the model's ``problem_type``
-    says.
-    """
+    """One set of logits per window; ``sigmoid`` classes are independent of each other."""
 
     @property
     def sigmoid(self) -> bool:
@@ -245,9 +241,7 @@ class TextModel(Model):
 
 
 class EmbeddingModel(Model):
-    """One unit vector per window: mean over all tokens or the first one, as the model's pooling settings
-    say.
-    """
+    """One unit vector per window: mean over all tokens, or the first, as the model's settings say."""
 
     def __init__(self, located: LocatedModel, device: Device, network: Network):
         super().__init__(located, device, network)

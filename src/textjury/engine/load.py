@@ -60,9 +60,7 @@ class Network:
     device: torch.device
 
     def forward(self, tensors: Tensors) -> Any:
-        """The module's output on the device, without autograd. No attention mask means that nothing is
-        padded.
-        """
+        """The module's output on the device, without autograd; without a mask nothing is padded."""
         with torch.inference_mode():
             return self.module(**self.on_device(tensors), return_dict=True)
 
@@ -80,9 +78,7 @@ class Network:
         return OnItsWay(tensor)
 
     def pooled(self, tensors: Tensors, *, first_token: bool) -> OnItsWay:
-        """One unit vector per row, in fp32: the mean over tokens that are no padding, or the first
-        token's.
-        """
+        """One unit vector per row, in fp32: the mean over real tokens, or the first token's."""
         with torch.inference_mode():
             inputs = self.on_device(tensors)
             hidden = self.module(**inputs, return_dict=True).last_hidden_state.float()
@@ -97,9 +93,7 @@ class Network:
             return OnItsWay(torch.nn.functional.normalize(vectors, dim=-1))
 
     def make_greedy(self, kept: Sequence[str]) -> None:
-        """Generation without beams and sampling; of the module's own settings only those named in ``kept``
-        stay.
-        """
+        """Generation without beams and sampling; only the settings named in ``kept`` stay."""
         import transformers
 
         own = self.module.generation_config.to_dict()
@@ -132,8 +126,7 @@ def empty_cache(device: torch.device) -> None:
 
 
 def load_network(located: LocatedModel, device: Device) -> Network:
-    """The located model on ``device``, in eval mode. Raises ModelError for anything that is not as it
-    should be.
+    """The located model on ``device``, in eval mode; ModelError for anything that is not as it should be.
 
     The encoder computes in the device's dtype, the small head in fp32: in bf16 a logit of 3 has steps of
     1/64.
@@ -167,9 +160,7 @@ def _short(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Loading without the libraries' reports, warnings and progress bars; what matters in them is checked
-    here.
-    """
+    """No reports, warnings or progress bars of the libraries; what matters in them is checked here."""
     import transformers
 
     logging: Any = transformers.logging

@@ -85,8 +85,7 @@ class LocatedModel:
 
 
 def locate(name: str, model: ModelConfig, *, base: Path) -> LocatedModel:
-    """The first place whose files are loadable and have the expected digest; the digest decides, not the
-    place.
+    """The first place whose files are loadable and have the expected digest.
 
     ``base`` is what relative paths are relative to. Raises ModelError with what is wrong with every place,
     TransientError when the hub was needed and could not be reached.
@@ -142,7 +141,7 @@ def _labels(source: Mapping[str, Any]) -> tuple[str, ...]:
     names = source.get("id2label") or {}
     if not names and source.get("num_labels"):
         names = {str(i): f"LABEL_{i}" for i in range(int(source["num_labels"]))}
-    if not names and source.get("architectures", [""])[0].endswith("Classification"):
+    if not names and str((source.get("architectures") or [""])[0]).endswith("Classification"):
         names = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers leaves its default of two out of the file
     return tuple(str(names[key]) for key in sorted(names, key=int))
 

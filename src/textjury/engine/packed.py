@@ -30,9 +30,7 @@ class PackedLinear(torch.nn.Module):
 
 
 def pack_linears(module: Any) -> int:
-    """Replace bf16 linear layers by packed ones; how many were. 0 if this build of torch cannot, or
-    computes otherwise.
-    """
+    """How many bf16 linear layers were replaced: 0 if this build of torch cannot, or computes otherwise."""
     linears = [
         (parent, name, child)
         for parent in module.modules()

@@ -81,15 +81,13 @@ def _not_cached(where: str, model: ModelConfig) -> Problem:
 
 
 def hub_cache(hub_id: str, revision: str | None) -> tuple[Path, ...]:
-    """Snapshot folders of a hub model in the local cache; without a revision ``main`` first, then the
-    others by name.
-    """
+    """Snapshot folders of a hub model in the local cache; without a revision ``main`` comes first."""
     from huggingface_hub import constants
 
     root = Path(constants.HF_HUB_CACHE) / ("models--" + hub_id.replace("/", "--"))
     if revision is not None:
-        wanted = {revision, _ref(root, revision)} - {None}
-        return tuple(f for f in (root / "snapshots" / str(w) for w in sorted(map(str, wanted))) if f.is_dir())
+        names = dict.fromkeys([revision, _ref(root, revision) or revision])
+        return tuple(f for f in (root / "snapshots" / name for name in names) if f.is_dir())
     main = _ref(root, "main")
     found = sorted(f for f in (root / "snapshots").glob("*") if f.is_dir())
     return tuple(sorted(found, key=lambda folder: folder.name != main))
@@ -103,9 +101,7 @@ def _ref(root: Path, revision: str) -> str | None:
 
 
 def download(where: str, hub_id: str, revision: str) -> Path:
-    """The snapshot of a pinned revision, fetched from the hub. Raises TransientError if it cannot be
-    reached.
-    """
+    """The snapshot of a pinned revision; TransientError if the hub cannot be reached."""
     from huggingface_hub import errors, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -137,9 +133,7 @@ def download(where: str, hub_id: str, revision: str) -> Path:
 
 
 def package_folder(package: str) -> Path | None:
-    """The model folder inside an installed package, found without running any of its code; None if there is
-    none.
-    """
+    """The model folder inside an installed package, or None; no code of the package is run."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         return None
@@ -149,9 +143,7 @@ def package_folder(package: str) -> Path | None:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files in name order: one, or the shards that the index names; none if any is
-    missing.
-    """
+    """The safetensors file, or the shards that the index names, by name; none if any is missing."""
     if (folder / WEIGHTS).is_file():
         return (folder / WEIGHTS,)
     index = read_json(folder / INDEX)

@@ -17,8 +17,9 @@ _CHUNK = 1024  # texts per call into the tokenizer: bounds the memory of its own
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Per text: ``ids`` int32 ``[t]`` without special tokens; ``offsets`` int32 ``[t, 2]`` half-open code
-    points of the text.
+    """Per text: ``ids`` int32 ``[t]`` without special tokens, ``offsets`` int32 ``[t, 2]``.
+
+    Offsets are half-open code points of the text.
     """
 
     ids: list[Ids]
@@ -26,8 +27,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """A fast tokenizer without the state that makes the wrapped one unsafe between threads (truncation,
-    padding).
+    """A fast tokenizer without truncation and padding, which make it unsafe between threads.
 
     Special tokens written out in a text ("</s>", "[SEP]") are read as plain characters, or as unknown: a
     text cannot change the structure of its sequence.
@@ -77,8 +77,7 @@ def _encodable(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Special tokens around one sequence (``a``) or two (``a``, ``b``), as the tokenizer's own
-    post-processor puts them.
+    """Special tokens around one sequence or two, as the tokenizer's own post-processor puts them.
 
     ``parts`` are ids of special tokens, or 0 or 1 for the sequence that goes there; ``types`` their token
     types.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from textjury.ensemble.heads import expected_warnings
 from textjury.ensemble.learn import Rows
 from textjury.ensemble.scores import Predicted
 
@@ -58,8 +57,7 @@ def _plain_model() -> Pipeline:
 
 def _fits(model: Pipeline, texts: Sequence[str], y: IndexArray) -> bool:
     """Fit; False where the texts have no words at all (``TfidfVectorizer`` then refuses)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with expected_warnings():
         try:
             model.fit(texts, y)
         except ValueError as error:

@@ -18,7 +18,7 @@ from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from textjury.ensemble.columns import Columns
 from textjury.ensemble.features import TEXT, TFIDF, VOTE, base_columns, vote_column
 from textjury.ensemble.folds import Folds
-from textjury.ensemble.heads import Given, Head, LogisticPool, log_odds
+from textjury.ensemble.heads import Given, Head, LogisticPool, expected_warnings, log_odds
 from textjury.ensemble.textfeatures import TextFeatures
 from textjury.types import StageInfo
 
@@ -115,7 +115,8 @@ def fit_stacking(
         cv=[(a, b) for a, b in folds],
         stack_method="decision_function",
     )
-    stack.fit(frame, y)
+    with expected_warnings():
+        stack.fit(frame, y)
     outputs = stack.final_estimator_.fitted_on_
     # Row numbers and outputs of the labelled rows are not part of the model.
     del stack.final_estimator_.fitted_on_

@@ -7,7 +7,8 @@ score is a sum of shares.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,19 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 Array = npt.NDArray[np.float64]
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Hides what scikit-learn says of small labelled sets, and nothing else.
+
+    Many labels on few rows are no regression problem, and a head that stops short of its optimum is still a
+    head: the pool weighs what it is worth.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes", category=UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def log_odds(probabilities: Array, rows: int, *, unseen: int = 0) -> Array:
@@ -51,9 +65,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.rows_ = len(y)
         self.seen_ = np.unique(y)
         if len(self.seen_) > 1:
-            with warnings.catch_warnings():
-                # A head that stops short of its optimum is still a head; the pool weighs what it is worth.
-                warnings.simplefilter("ignore", ConvergenceWarning)
+            with expected_warnings():
                 self.model_ = LogisticRegression(C=self.strength, max_iter=1000).fit(features, y)
         return self
 

@@ -357,7 +357,7 @@ def _report(under_way: Run, metas: Mapping[int, Mapping[str, Any]]) -> RunReport
         seconds=round((dt.datetime.now(dt.UTC) - under_way.started).total_seconds(), 3),
         label_counts=labels,
         reject_reasons=dict(sorted(reasons.items())),
-        stages={name: count.to_json() for name, count in stages.items()},
+        stages={info.name: stages[info.name].to_json() for info in plan.infos if info.name in stages},
         notes=(*plan.notes, *_store_notes(stages)),
     )
 

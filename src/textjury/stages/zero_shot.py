@@ -32,9 +32,10 @@ MIN_ROOM = 16
 
 
 class ZeroShotStage:
-    """Entailment of label hypotheses. Signals per label: logits ``<label>.entailment`` and
-    ``<label>.contradiction`` (of "not entailed" for two-way models), and ``<label>.score``, their
-    difference.
+    """Entailment of label hypotheses.
+
+    Signals per label: logits ``<label>.entailment`` and ``<label>.contradiction`` (of "not entailed" for
+    two-way models), and ``<label>.score``, their difference.
 
     A long text is cut into windows that leave room for the hypothesis; the best window speaks for the text
     (``pool = "max"``), or their mean weighted by length. Of several hypotheses of a label the one with the
@@ -177,9 +178,7 @@ def hypotheses_of(label: Label, template: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One hypothesis over n texts: ``logits`` ``[n, 2]``, the ``window`` that scored best, and texts with a
-    ``fault``.
-    """
+    """One hypothesis over n texts: ``logits`` ``[n, 2]``, the best ``window``, texts with a ``fault``."""
 
     number: int
     logits: FloatArray
@@ -193,8 +192,9 @@ class _Answer:
 
 
 def _answer(number: int, logits: FloatArray, cuts: Windows, *, mean: bool, slack: float) -> _Answer:
-    """Windows whose scores differ by less than ``slack`` are equal, and the first speaks: rounding moves no
-    evidence.
+    """The hypothesis' windows brought together.
+
+    Scores that differ by less than ``slack`` are equal, and the first speaks: rounding moves no evidence.
     """
     n = len(cuts.total)
     fault = np.zeros(n, bool)

@@ -60,24 +60,18 @@ def _shard_problems(found: set[int], expected: int) -> list[Problem]:
     if missing:
         problem = f"{len(missing)} of {expected} shards are missing ({_few(missing)})"
         problems.append(
-            Problem(
-                "shards", problem, "all shards of the date", "run again: only the missing ones are computed"
-            )
+            Problem("shards", problem, "all shards of the date", "run again: only the missing ones are computed")
         )
     if surplus:
         problem = f"{len(surplus)} shards too many ({_few(surplus)})"
-        problems.append(
-            Problem("shards", problem, f"{expected} shards", "the plan does not fit the spool; " + _AGAIN)
-        )
+        problems.append(Problem("shards", problem, f"{expected} shards", "the plan does not fit the spool; " + _AGAIN))
     return problems
 
 
 def _schema_problems(spool: Spool, schemas: Mapping[str, pa.Schema]) -> list[Problem]:
     problems = []
     for name in DATA_TABLES:
-        wrong = [
-            (i, f.schema_arrow) for i, f in spool.shards(name) if not f.schema_arrow.equals(schemas[name])
-        ]
+        wrong = [(i, f.schema_arrow) for i, f in spool.shards(name) if not f.schema_arrow.equals(schemas[name])]
         if wrong:
             index, schema = wrong[0]
             detail = f"shard {index}: {_difference(schema, schemas[name])}"
@@ -108,9 +102,7 @@ def _count_problems(spool: Spool, records: Mapping[int, int], rows_in: int) -> l
         first = wrong[0]
         problem = f"shard {first} read {records[first]} records but predicts or rejects {written[first]}"
         problems.append(
-            Problem(
-                "rows", problem + f" ({len(wrong)} such shards)", "rows in = predictions + rejects", _AGAIN
-            )
+            Problem("rows", problem + f" ({len(wrong)} such shards)", "rows in = predictions + rejects", _AGAIN)
         )
     if (total := written.total()) != rows_in:
         problem = f"{rows_in} records came in, {total} are predicted or rejected"
@@ -123,13 +115,10 @@ def _date_problems(spool: Spool, date: dt.date) -> list[Problem]:
     problems = []
     for name in DATA_TABLES:
         same = (
-            pc.all(pc.equal(b.column(0), want).fill_null(False)).as_py()
-            for b in spool.read(name, columns=["date"])
+            pc.all(pc.equal(b.column(0), want).fill_null(False)).as_py() for b in spool.read(name, columns=["date"])
         )
         if not all(found is not False for found in same):
-            problems.append(
-                Problem(f"{name} column 'date'", "holds other dates", f"{date} in every row", _AGAIN)
-            )
+            problems.append(Problem(f"{name} column 'date'", "holds other dates", f"{date} in every row", _AGAIN))
     return problems
 
 

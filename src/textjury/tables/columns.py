@@ -26,9 +26,7 @@ def collisions(names: Sequence[str], labels: Sequence[str] = ()) -> list[Problem
         column = f"p_{label}"
         if column.lower() in taken:
             problem = f"{shown(label)} would be column {shown(column)}, which is {taken[column.lower()]}"
-            problems.append(
-                Problem("labels", problem, "columns differ by more than case", "rename the label")
-            )
+            problems.append(Problem("labels", problem, "columns differ by more than case", "rename the label"))
         taken.setdefault(column.lower(), f"the probability of label {shown(label)}")
     for name in names:
         place = f"input.passthrough {shown(name)}"
@@ -36,9 +34,7 @@ def collisions(names: Sequence[str], labels: Sequence[str] = ()) -> list[Problem
             problems.append(Problem(place, "an empty column name", "a name", "name the column in the input"))
         elif name.lower() in taken:
             remedy = "rename it in the input or leave it out of passthrough"
-            problems.append(
-                Problem(place, f"is {taken[name.lower()]}", "a name not taken yet (case ignored)", remedy)
-            )
+            problems.append(Problem(place, f"is {taken[name.lower()]}", "a name not taken yet (case ignored)", remedy))
         taken.setdefault(name.lower(), f"pass-through column {shown(name)} already")
     return problems
 
@@ -67,10 +63,7 @@ _SIMPLE: dict[pa.DataType, pa.DataType] = {
     pa.date64(): pa.date32(),
     **{kind: pa.string() for kind in (pa.large_string(), pa.string_view())},
     **{kind: pa.binary() for kind in (pa.large_binary(), pa.binary_view())},
-    **{
-        kind: kind
-        for kind in (pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64())
-    },
+    **{kind: kind for kind in (pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64())},
     **{kind: kind for kind in (pa.string(), pa.binary(), pa.date32())},
 }
 
@@ -112,9 +105,7 @@ def _stored_nested(kind: pa.DataType) -> pa.DataType:
         return pa.struct([pa.field(f.name, stored_type(f.type)) for f in fields])
     if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
         return pa.list_(stored_type(kind.value_type))
-    raise PublishError(
-        Problem("tables", f"no output table can hold the type {kind}", "", "leave the column out")
-    )
+    raise PublishError(Problem("tables", f"no output table can hold the type {kind}", "", "leave the column out"))
 
 
 def settle(current: pa.Schema | None, incoming: pa.Schema, *, table: str) -> pa.Schema:
@@ -134,9 +125,7 @@ def settle(current: pa.Schema | None, incoming: pa.Schema, *, table: str) -> pa.
         elif known != field.name:
             expected = f"the spelling {shown(known)} of earlier dates"
             problems.append(
-                Problem(
-                    place, "differs from a stored column only by case", expected, "rename it in the input"
-                )
+                Problem(place, "differs from a stored column only by case", expected, "rename it in the input")
             )
         elif not _fits(field.type, fields[known].type):
             problem = f"has type {stored_type(field.type)}, earlier dates have {fields[known].type}"
@@ -167,9 +156,7 @@ def _fits(kind: pa.DataType, target: pa.DataType) -> bool:
     return bool(target == pa.float64() and pt.is_integer(have) and have.bit_width <= 32)
 
 
-def conform(
-    batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, object] | None = None
-) -> pa.RecordBatch:
+def conform(batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, object] | None = None) -> pa.RecordBatch:
     """``batch`` in ``schema``: columns cast and in order, absent ones null, ``constants`` in every row."""
     fixed = constants or {}
     names = {name: i for i, name in enumerate(batch.schema.names)}
@@ -197,9 +184,7 @@ def _cast(array: pa.Array, field: pa.Field) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         problem = f"cannot be stored as {field.type} (it is {array.type})"
         # The cause would quote a value of the input.
-        raise PublishError(
-            Problem(f"column {shown(field.name)}", problem, "", "leave it out of passthrough")
-        ) from None
+        raise PublishError(Problem(f"column {shown(field.name)}", problem, "", "leave it out of passthrough")) from None
 
 
 def _holds_time(kind: pa.DataType) -> bool:

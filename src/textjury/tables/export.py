@@ -52,9 +52,7 @@ def export_table(
         temporary.replace(target)
     except OSError as error:
         problem = f"cannot be written: {reason(error)}"
-        raise PublishError(
-            Problem(str(target), problem, "", "see to the folder's rights and space")
-        ) from error
+        raise PublishError(Problem(str(target), problem, "", "see to the folder's rights and space")) from error
     finally:
         temporary.unlink(missing_ok=True)
     return rows
@@ -108,9 +106,7 @@ def _cell(array: pa.Array, formulas: bool) -> pa.Array:
     elif pt.is_decimal(array.type):
         array = array.cast(pa.string())
     elif pt.is_string(array.type) and not formulas:
-        array = pc.if_else(
-            pc.match_substring_regex(array, FORMULA), pc.binary_join_element_wise("'", array, ""), array
-        )
+        array = pc.if_else(pc.match_substring_regex(array, FORMULA), pc.binary_join_element_wise("'", array, ""), array)
     return array
 
 

@@ -260,9 +260,9 @@ def _runs_of(output: Path, seal: delta.Seal) -> dict[dt.date, str]:
 
 
 @contextmanager
-def _alone(output: Path, seconds: float | None = None) -> Iterator[None]:
+def _alone(output: Path) -> Iterator[None]:
     """One publisher at a time per output folder. The lock goes with the process."""
-    until = time.monotonic() + (LOCK_SECONDS if seconds is None else seconds)
+    until = time.monotonic() + LOCK_SECONDS
     try:
         output.mkdir(parents=True, exist_ok=True)
         handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -272,17 +272,11 @@ def _alone(output: Path, seconds: float | None = None) -> Iterator[None]:
     try:
         while not _locked(handle):
             if time.monotonic() > until:
-                raise LockError(
-                    Problem(
-                        str(output),
-                        "another process is still publishing here",
-                        "",
-                        "wait for it, then run again",
-                    )
-                )
+                problem = "another process is still publishing here"
+                raise LockError(Problem(str(output), problem, "", "wait for it, then run again"))
             time.sleep(0.05)
+        shutil.rmtree(output / STAGING, ignore_errors=True)  # a killed run's
         try:
-            shutil.rmtree(output / STAGING, ignore_errors=True)  # a killed run's
             yield
         finally:
             shutil.rmtree(output / STAGING, ignore_errors=True)

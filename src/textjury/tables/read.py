@@ -74,9 +74,7 @@ def scan_table(
     return delta.scan(table, columns=_columns(table, name, columns), where=_where(dates)).to_reader()
 
 
-def read_rows(
-    name: str, *, output: Path | str, row_id: str, date: dt.date | None = None
-) -> list[dict[str, Any]]:
+def read_rows(name: str, *, output: Path | str, row_id: str, date: dt.date | None = None) -> list[dict[str, Any]]:
     """Every published row of a table with that ``row_id`` (on that date) as plain dicts, maps as dicts."""
     where = ds.field("row_id") == row_id
     where = where if date is None else where & delta.dated(date)
@@ -178,9 +176,7 @@ def _where(dates: Dates) -> ds.Expression | None:
         several = dates if isinstance(dates, Iterable) else [dates]
         return field.isin(pa.array([_date(d).as_py() for d in several], pa.date32()))
     if len(dates) != 2:
-        raise ConfigError(
-            Problem("dates", f"{len(dates)} dates in a pair", "(first, last); a list for single dates")
-        )
+        raise ConfigError(Problem("dates", f"{len(dates)} dates in a pair", "(first, last); a list for single dates"))
     ends = [op(_date(d)) for d, op in zip(dates, (field.__ge__, field.__le__), strict=True) if d is not None]
     return ends[0] & ends[1] if len(ends) == 2 else ends[0] if ends else None
 

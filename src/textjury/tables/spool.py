@@ -66,9 +66,7 @@ class Spool:
             }
             self._write_marker(index, body)
         except OSError as error:
-            raise PublishError(
-                Problem(f"shard {index}", f"cannot be written: {reason(error)}", "", _FREE)
-            ) from error
+            raise PublishError(Problem(f"shard {index}", f"cannot be written: {reason(error)}", "", _FREE)) from error
 
     def finished(self) -> dict[int, dict[str, Any]]:
         """Index -> meta of every shard that is whole: marker of this plan, and files with its digests.
@@ -95,9 +93,7 @@ class Spool:
             with self._open(index, marker["files"][table]["file"]) as file:
                 yield index, file
 
-    def read(
-        self, table: str, *, columns: list[str] | None = None, batch_rows: int = 8192
-    ) -> Iterator[pa.RecordBatch]:
+    def read(self, table: str, *, columns: list[str] | None = None, batch_rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """The rows of ``table`` over all whole shards in shard order; one batch at a time in memory."""
         for index, file in self.shards(table):
             batches = file.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False)
@@ -123,9 +119,7 @@ class Spool:
     def _write_table(self, index: int, name: str, table: pa.Table) -> dict[str, Any]:
         temporary = self.folder / f".{index:06d}.{name}.{uuid4().hex}"
         try:
-            pq.write_table(
-                table, temporary, compression="zstd", compression_level=1, write_page_checksum=True
-            )
+            pq.write_table(table, temporary, compression="zstd", compression_level=1, write_page_checksum=True)
             digest = file_digest(temporary)
             size = _flush(temporary)
             final = f"{index:06d}.{name}.{digest[:16]}.parquet"
@@ -137,9 +131,7 @@ class Spool:
     def _write_marker(self, index: int, body: dict[str, Any]) -> None:
         temporary = self.folder / f".{index:06d}.{uuid4().hex}"
         try:
-            temporary.write_text(
-                json.dumps({**body, "check": fingerprint(body)}, sort_keys=True), encoding="utf-8"
-            )
+            temporary.write_text(json.dumps({**body, "check": fingerprint(body)}, sort_keys=True), encoding="utf-8")
             _flush(temporary)
             _flush(self.folder)  # the files' names are on disk before the marker vouches for them
             temporary.replace(self._marker_path(index))
@@ -157,9 +149,7 @@ class Spool:
                 marker = self._read_marker(path)
                 found[int(marker["index"])] = marker
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                fault = (
-                    str(error) if isinstance(error, _NotUsableError) else f"damaged ({type(error).__name__})"
-                )
+                fault = str(error) if isinstance(error, _NotUsableError) else f"damaged ({type(error).__name__})"
                 _log.warning("spool: shard %s is not used and will be computed again: %s", path.stem, fault)
         return dict(sorted(found.items()))
 
@@ -194,9 +184,7 @@ _FREE = "free space or choose another output.work, then run again: finished shar
 
 def _damaged(index: int, name: str) -> PublishError:
     return PublishError(
-        Problem(
-            f"shard {index}", f"its {name} file cannot be read", "", "run again: the shard is computed anew"
-        )
+        Problem(f"shard {index}", f"its {name} file cannot be read", "", "run again: the shard is computed anew")
     )
 
 
