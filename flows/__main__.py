@@ -36,9 +36,7 @@ def _as_flow(rulebook: str) -> RunReport:
     from flows.nightly import nightly  # noqa: PLC0415
 
     found: dict[str, Any] = nightly(rulebook)
-    return RunReport(
-        **{**found, "date": dt.date.fromisoformat(found["date"]), "notes": tuple(found["notes"])}
-    )
+    return RunReport(**{**found, "date": dt.date.fromisoformat(found["date"]), "notes": tuple(found["notes"])})
 
 
 if __name__ == "__main__":

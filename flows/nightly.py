@@ -31,9 +31,7 @@ SHARD_RETRIES = 2
 def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
     """Retry a shard only after an error that can pass by itself."""
     del task, task_run
-    return isinstance(state.data, TransientError) or isinstance(
-        getattr(state.data, "exception", None), TransientError
-    )
+    return isinstance(state.data, TransientError) or isinstance(getattr(state.data, "exception", None), TransientError)
 
 
 @task(
@@ -84,9 +82,7 @@ def nightly(
     with holding(plan):
         report = None if force else unchanged_report(plan)
         report = report or _run(plan)
-    create_markdown_artifact(
-        markdown(report), key="nightly-summary", description=f"{report.rulebook} {report.date}"
-    )
+    create_markdown_artifact(markdown(report), key="nightly-summary", description=f"{report.rulebook} {report.date}")
     return report.to_json()
 
 

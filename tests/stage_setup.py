@@ -31,9 +31,7 @@ def located(folder: Path, build: Callable[..., Path], task: str, **options: Any)
     return locate("tiny", ModelConfig.model_validate({"task": task, "path": folder}), base=folder)
 
 
-def made_up(
-    task: str, *, labels: Sequence[str] = (), hidden_size: int = 64, sigmoid: bool = False
-) -> LocatedModel:
+def made_up(task: str, *, labels: Sequence[str] = (), hidden_size: int = 64, sigmoid: bool = False) -> LocatedModel:
     """A located model without files, for stages that are given a fake."""
     return LocatedModel(
         name="made_up",
@@ -63,9 +61,7 @@ def use_model(monkeypatch: pytest.MonkeyPatch, model: Any) -> Any:
 class FakeTagger(FakeEncoder):
     """Tags words as ``tags`` says (else class 0), logit ``sure`` for the tag, 0 for the others."""
 
-    def __init__(
-        self, names: Sequence[str], tags: Mapping[str, str], *, capacity: int = 32, sure: float = 6.0
-    ):
+    def __init__(self, names: Sequence[str], tags: Mapping[str, str], *, capacity: int = 32, sure: float = 6.0):
         super().__init__(capacity=capacity)
         self.names = list(names)
         self.sure = sure

@@ -72,9 +72,7 @@ def test_run_prints_where_the_tables_are_and_what_to_do_next(
     assert "textjury fit rules" in said
 
 
-def test_fit_and_evaluate_print_their_tables(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
-) -> None:
+def test_fit_and_evaluate_print_their_tables(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys) -> None:
     truth = ("billing", "delivery", "billing|delivery", "")
     rows = [{**row, "labels": truth[i % 4]} for i, row in enumerate(messages(80))]
     train, test = write_csv(project / "train.csv", rows[:40]), write_csv(project / "test.csv", rows[40:])
@@ -113,9 +111,7 @@ def test_init_writes_a_rulebook_that_passes_its_check(
     assert as_json(capsys)["failed"] == []
     assert call(monkeypatch, "init", "mine", *arguments) == 2
     assert "exists and is not empty" in capsys.readouterr().err
-    assert (
-        call(monkeypatch, "init", "other", *arguments, "--input", "mails.csv", "--text-column", "bodi") == 3
-    )
+    assert call(monkeypatch, "init", "other", *arguments, "--input", "mails.csv", "--text-column", "bodi") == 3
     assert 'did you mean "body"' in capsys.readouterr().err
     assert list((project / "other").iterdir()) == []
 
@@ -197,8 +193,17 @@ def test_unknown_errors_tell_their_place_but_not_their_message(
 
 
 def test_help_imports_no_heavy_library() -> None:
-    code = "import sys; sys.argv = ['textjury', '--help']\nfrom textjury.cli import main\ntry:\n    main()\nexcept SystemExit: pass\n"
-    code += "heavy = {'torch', 'transformers', 'pandas', 'pyarrow', 'sklearn', 'numpy', 'prefect'} & set(sys.modules)\nassert not heavy, heavy"
+    code = """
+import sys
+sys.argv = ["textjury", "--help"]
+from textjury.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"torch", "transformers", "pandas", "pyarrow", "sklearn", "numpy", "prefect"} & set(sys.modules)
+assert not heavy, heavy
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -217,9 +222,7 @@ def test_interrupt_leaves_nothing_half_written_and_the_next_run_finishes(project
         "2026-11-20",
         "--json",
     ]
-    process = subprocess.Popen(
-        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(project.glob("data/work/runs/small/*/spool/*/*")) and time.monotonic() < deadline:
         time.sleep(0.02)

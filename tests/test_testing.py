@@ -46,9 +46,7 @@ def _by_call(stage, batch, block):
 
 
 def _renamed(stage, batch, block):
-    return SignalBlock(
-        ("x.score",), block.values, block.state, block.tokens_read, block.tokens_total, block.evidence
-    )
+    return SignalBlock(("x.score",), block.values, block.state, block.tokens_read, block.tokens_total, block.evidence)
 
 
 def _shortened(stage, batch, block):
@@ -111,9 +109,7 @@ def test_fake_stage_changes_every_fingerprint_when_salted():
 
 def test_fake_encoder_puts_texts_with_shared_words_near_each_other():
     encoder = FakeEncoder(dimension=256)
-    a, b, c = encoder.window_vectors(
-        encoder.tokenize(["late parcel", "parcel very late", "wrong password"]).ids
-    )
+    a, b, c = encoder.window_vectors(encoder.tokenize(["late parcel", "parcel very late", "wrong password"]).ids)
     assert a @ b > 0.7 > a @ c
     assert np.linalg.norm(a) == pytest.approx(1)
 

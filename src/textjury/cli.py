@@ -45,9 +45,7 @@ OutputOpt = Annotated[
     Path | None, typer.Option("--output", "-o", help="Output folder; default data/output/<rulebook>.")
 ]
 DateOpt = Annotated[str | None, typer.Option("--date", "-d", help="Logical date YYYY-MM-DD; default today.")]
-DeviceOpt = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the rulebook's.")
-]
+DeviceOpt = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the rulebook's.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 LabelsOpt = Annotated[
     str, typer.Option("--labels", "-l", help="CSV or Parquet with a label(s) column and texts or ids.")
@@ -65,15 +63,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
     label: Annotated[list[str], typer.Option("--label", help='"Name: description"; give one per label.')],
-    multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="A text may have several labels or none.")
-    ] = False,
-    where: Annotated[
-        str | None, typer.Option("--input", "-i", help="Input to write into the rulebook.")
-    ] = None,
-    text_column: Annotated[
-        list[str] | None, typer.Option("--text-column", help="Repeat to join columns.")
-    ] = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="A text may have several labels or none.")] = False,
+    where: Annotated[str | None, typer.Option("--input", "-i", help="Input to write into the rulebook.")] = None,
+    text_column: Annotated[list[str] | None, typer.Option("--text-column", help="Repeat to join columns.")] = None,
     id_column: Annotated[str | None, typer.Option("--id-column")] = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -88,15 +80,11 @@ def init(
         return
     for path in written:
         typer.echo(f"wrote {path}")
-    typer.echo(
-        f"next: textjury check {folder}   then: textjury run {folder}" + ("" if where else " --input FILE")
-    )
+    typer.echo(f"next: textjury check {folder}   then: textjury run {folder}" + ("" if where else " --input FILE"))
 
 
 @app.command()
-def check(
-    rulebook: RulebookArg, where: InputOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False
-) -> None:
+def check(rulebook: RulebookArg, where: InputOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False) -> None:
     """Check configuration, rules and their examples, columns, models and device; every problem in one list."""
     from textjury.pipeline.check import check_rulebook
 
@@ -200,9 +188,7 @@ def evaluate(
     from textjury.report import terminal
 
     with terminal.progress(enabled=not as_json) as events:
-        result = evaluate_rulebook(
-            rulebook, labels, where=where, output=output, device=device, progress=events
-        )
+        result = evaluate_rulebook(rulebook, labels, where=where, output=output, device=device, progress=events)
     if as_json:
         _print_json(result)
         return
@@ -366,9 +352,7 @@ def audit_verify(
         for problem in problems:
             typer.echo(str(problem), err=True)
         verdict = "NOT sound" if problems else "sound"
-        typer.echo(
-            f"{found.entries} entries, {len(files)} published files: {verdict}; head {found.head.hash[:16]}"
-        )
+        typer.echo(f"{found.entries} entries, {len(files)} published files: {verdict}; head {found.head.hash[:16]}")
     if problems:
         raise typer.Exit(AuditError.exit_code)
 
@@ -419,16 +403,12 @@ def _output(output: Path | None) -> Path:
     """The output folder as asked, else the only one below ``data/output``."""
     if output is not None:
         if not output.is_dir():
-            raise ConfigError(
-                Problem("--output", f"{str(output)!r} is not a folder", "an output folder of a run")
-            )
+            raise ConfigError(Problem("--output", f"{str(output)!r} is not a folder", "an output folder of a run"))
         return output
     found = sorted(p.parent for p in Path("data/output").glob("*/delta"))
     if len(found) != 1:
         names = ", ".join(str(p) for p in found) or "none"
-        raise ConfigError(
-            Problem("--output", f"found {names} below data/output", "one output folder", "give --output")
-        )
+        raise ConfigError(Problem("--output", f"found {names} below data/output", "one output folder", "give --output"))
     return found[0]
 
 
@@ -482,9 +462,7 @@ def _guarded(call: Callable[[], Any]) -> int:
         return 130
     except Exception as error:
         show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
-        if show is not None and isinstance(
-            code, int
-        ):  # a usage error; its class is in click or in typer itself
+        if show is not None and isinstance(code, int):  # a usage error; its class is in click or in typer itself
             show()
             return code
         if os.environ.get("TEXTJURY_DEBUG"):

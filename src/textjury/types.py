@@ -88,9 +88,7 @@ class SignalBlock:
         n, c = self.values.shape
         if c != len(self.columns) or len(set(self.columns)) != c:
             raise ValueError(f"{c} value columns for {len(self.columns)} names, which must be distinct")
-        if not (
-            len(self.state) == len(self.tokens_read) == len(self.tokens_total) == len(self.evidence) == n
-        ):
+        if not (len(self.state) == len(self.tokens_read) == len(self.tokens_total) == len(self.evidence) == n):
             raise ValueError("state, tokens and evidence must have one entry per text")
         finite = np.isfinite(self.values)
         ok = self.state == State.OK
@@ -199,11 +197,7 @@ class Decision:
 
     def __post_init__(self) -> None:
         n, n_labels = self.probabilities.shape
-        if (
-            n_labels != len(self.labels)
-            or self.scores.shape != (n, n_labels)
-            or self.chosen.shape != (n, n_labels)
-        ):
+        if n_labels != len(self.labels) or self.scores.shape != (n, n_labels) or self.chosen.shape != (n, n_labels):
             raise ValueError("probabilities, scores and chosen must be [rows, labels]")
         if self.contributions.shape != (n, n_labels, len(self.sources)):
             raise ValueError("contributions must be [rows, labels, sources]")

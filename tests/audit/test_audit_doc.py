@@ -14,9 +14,7 @@ from textjury.audit.manifest import published
 from textjury.fingerprint import file_digest
 
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
-BLOCKS = re.findall(
-    r"<!-- run by tests/audit/test_audit_doc.py -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL
-)
+BLOCKS = re.findall(r"<!-- run by tests/audit/test_audit_doc.py -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -26,9 +24,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     (tmp_path / "part.parquet").write_text("rows")
     files = {"part.parquet": file_digest(tmp_path / "part.parquet")}
     ledger.append({"kind": "run_started", "rulebook": "ä"})
-    ledger.append(
-        published(run_id="r", rulebook="ä", date="2024-05-01", counts={}, tables={"runs": 1}, files=files)
-    )
+    ledger.append(published(run_id="r", rulebook="ä", date="2024-05-01", counts={}, tables={"runs": 1}, files=files))
     return ledger
 
 

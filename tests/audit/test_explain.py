@@ -200,9 +200,7 @@ def test_explain_reads_rows_when_they_come_from_arrow() -> None:
     signals = pa.table(
         {"stage": ["rules@1"], "state": ["ok"], "signals": pa.array([[("billing.score", 2.0)]], kind)}
     ).to_pylist()
-    told = report(
-        signals=signals, evidence=[], prediction={**PREDICTION, "contributions": None, "score": None}
-    )
+    told = report(signals=signals, evidence=[], prediction={**PREDICTION, "contributions": None, "score": None})
     assert told.stages[0].signals == (("billing.score", 2.0),)
     assert told.contributions == ()
 

@@ -84,9 +84,7 @@ def test_ledger_shows_it_when_an_entry_is_changed(ledger: Ledger, row: int) -> N
     new = lines(ledger)
     new[row] = new[row].replace(f'"number":{row + 1}'.encode(), b'"number":99')
     rewrite(ledger, new)
-    assert f"ledger.jsonl:{row + 1}: entry {row + 1} was changed: its content does not give its hash" in told(
-        ledger
-    )
+    assert f"ledger.jsonl:{row + 1}: entry {row + 1} was changed: its content does not give its hash" in told(ledger)
     assert len(ledger.verify()) == 1
 
 
@@ -122,9 +120,7 @@ def test_ledger_shows_it_when_an_entry_is_repeated(ledger: Ledger) -> None:
 def test_ledger_shows_it_when_a_line_is_no_entry(ledger: Ledger, junk: bytes) -> None:
     new = lines(ledger)
     rewrite(ledger, [*new[:2], junk, *new[3:]])
-    assert told(ledger).startswith(
-        f"{ledger.path}:3: entry 3 was changed: the line is not one that textjury wrote"
-    )
+    assert told(ledger).startswith(f"{ledger.path}:3: entry 3 was changed: the line is not one that textjury wrote")
     assert len(ledger.verify()) == 1
 
 
@@ -145,9 +141,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ledger, bytes]:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_ledger_shows_any_changed_byte_when_verified(
-    sound: tuple[Ledger, bytes], data: st.DataObject
-) -> None:
+def test_ledger_shows_any_changed_byte_when_verified(sound: tuple[Ledger, bytes], data: st.DataObject) -> None:
     ledger, whole = sound[0], bytearray(sound[1])
     at = data.draw(st.integers(0, len(whole) - 2))  # the very last byte is the line end: see the torn line
     whole[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[at]))
@@ -155,9 +149,7 @@ def test_ledger_shows_any_changed_byte_when_verified(
     assert ledger.verify()
 
 
-def test_ledger_shows_a_rewritten_chain_when_its_hash_was_noted_elsewhere(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_ledger_shows_a_rewritten_chain_when_its_hash_was_noted_elsewhere(ledger: Ledger, tmp_path: Path) -> None:
     noted = ledger.check().head.hash
     assert ledger.verify(noted=[noted]) == []
     forged = Ledger(tmp_path / "forged.jsonl")
@@ -243,7 +235,5 @@ def test_ledger_refuses_an_entry_when_it_is_not_json(tmp_path: Path, value: obje
 
 def test_ledger_says_so_when_it_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").mkdir()
-    with pytest.raises(
-        AuditError, match=r"ledger\.jsonl: cannot be written \(Is a directory\); nothing was added"
-    ):
+    with pytest.raises(AuditError, match=r"ledger\.jsonl: cannot be written \(Is a directory\); nothing was added"):
         Ledger(tmp_path / "ledger.jsonl").append({"kind": "test"})

@@ -33,9 +33,7 @@ def test_lock_names_its_holder_when_a_second_run_wants_it(tmp_path: Path) -> Non
         who = holder(tmp_path)
         assert who is not None
         assert (who.run_id, who.pid) == ("run-1", os.getpid())
-        expected = (
-            rf"is held by run run-1 of 'inbox' \(process {os.getpid()} on .*, since .*; one run at a time"
-        )
+        expected = rf"is held by run run-1 of 'inbox' \(process {os.getpid()} on .*, since .*; one run at a time"
         with pytest.raises(LockError, match=expected):
             lock(tmp_path, "run-2").acquire()
     assert holder(tmp_path) is None

@@ -25,9 +25,7 @@ TWO = '[[labels]]\nname = "a"\n[[labels]]\nname = "b"\n'
 
 
 def test_load_reports_all_problems_with_their_lines(tmp_path: Path) -> None:
-    text = (
-        'name = "Inbox"\nlabls = 1\n[[labels]]\nname = "a"\n[[labels]]\nnam = "b"\n[input]\nshard_rows = 0\n'
-    )
+    text = 'name = "Inbox"\nlabls = 1\n[[labels]]\nname = "a"\n[[labels]]\nnam = "b"\n[input]\nshard_rows = 0\n'
     with pytest.raises(ConfigError) as caught:
         load_rulebook(write(tmp_path, text))
     said = str(caught.value)
@@ -59,8 +57,7 @@ def test_load_reports_all_problems_with_their_lines(tmp_path: Path) -> None:
             'name = "x"\n'
             + TWO
             + "".join(
-                f"[stages.{s}]\nenabled = false\n"
-                for s in ("rules", "zero_shot", "ner", "summary", "embedding")
+                f"[stages.{s}]\nenabled = false\n" for s in ("rules", "zero_shot", "ner", "summary", "embedding")
             ),
             "every stage is off",
         ),
@@ -73,7 +70,7 @@ def test_load_is_refused_with_its_reason(tmp_path: Path, text: str, said: str) -
 
 def test_load_names_near_rulebooks_when_the_folder_is_not_there(tmp_path: Path) -> None:
     write_rulebook(tmp_path / "inbox")
-    with pytest.raises(ConfigError, match='no such folder.*did you mean "inbox"'):
+    with pytest.raises(ConfigError, match=r'no such folder.*did you mean "inbox"'):
         load_rulebook(tmp_path / "inbx")
 
 

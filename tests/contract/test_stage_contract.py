@@ -75,9 +75,7 @@ def _rules(folder, name="rules", reads="text"):
     (folder / "lexicon.toml").write_text(LEXICON, encoding="utf-8")
     config = RulesConfig()
     names = [label.name for label in LABELS]
-    return RulesStage(
-        **_common(name, reads), config=config, labels=names, rules=load_rules(folder, config, names)
-    )
+    return RulesStage(**_common(name, reads), config=config, labels=names, rules=load_rules(folder, config, names))
 
 
 def _model(folder, build, task, **options):
@@ -140,9 +138,7 @@ STAGES = {
     "summary_zero_shot": [lambda f: _zero_shot(f, "summary_zero_shot", "summary")],
     "summary_rules": [lambda f: _rules(f, "summary_rules", "summary")],
 }
-_CASES = [
-    pytest.param(b, name, id=f"{name}-{i}") for name, builds in STAGES.items() for i, b in enumerate(builds)
-]
+_CASES = [pytest.param(b, name, id=f"{name}-{i}") for name, builds in STAGES.items() for i, b in enumerate(builds)]
 
 
 def test_every_stage_of_the_registry_is_under_contract():

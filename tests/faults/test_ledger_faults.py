@@ -25,9 +25,7 @@ for number in range(int(sys.argv[3])):
 
 
 def writer(path: Path, who: str, entries: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), who, str(entries)], stdout=subprocess.PIPE
-    )
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), who, str(entries)], stdout=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("seed", range(6))

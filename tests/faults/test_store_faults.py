@@ -165,9 +165,7 @@ def test_store_does_not_mix_up_texts_when_their_numbers_are_damaged(tmp_path: Pa
         write(store, 0)
     one, two = bytes.fromhex(digests(0)[0]), bytes.fromhex(digests(0)[1])
     change(path, "UPDATE texts SET digest = zeroblob(16) WHERE digest = ?", one)
-    change(
-        path, "UPDATE texts SET digest = ? WHERE digest = ?", one, two
-    )  # the first finds the second's record
+    change(path, "UPDATE texts SET digest = ? WHERE digest = ?", one, two)  # the first finds the second's record
     with SignalStore(path, max_bytes=GB) as store:
         assert store.get("part-0", digests(0)).found.tolist() == list(range(2, SHARD))
         write(store, 0)
@@ -250,10 +248,7 @@ def test_store_sets_the_file_aside_and_begins_anew_when_it_is_ruined(
     with SignalStore(path, max_bytes=GB) as store:
         assert store.get("part-0", digests(0)).block is None
         assert len(store.notes) == 1
-        assert (
-            "was moved to signals.db.damaged-1 and a new one begun. Nothing is lost but time"
-            in store.notes[0]
-        )
+        assert "was moved to signals.db.damaged-1 and a new one begun. Nothing is lost but time" in store.notes[0]
         write(store, 0)
         assert_holds(store, 0)
         assert store.verify().sound
@@ -358,9 +353,7 @@ def test_store_goes_back_when_sqlite_finds_no_page_left(tmp_path: Path) -> None:
     with SignalStore(tmp_path / "signals.db", max_bytes=GB) as store:
         write(store, 0)
         connection = store._connection()
-        connection.execute(
-            f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0] + 1}"
-        )
+        connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0] + 1}")
         with pytest.raises(StoreError, match="the disk or quota is full"):
             write_many(store, 20)
         assert_holds(store, 0)

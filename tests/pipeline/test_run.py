@@ -123,9 +123,7 @@ def test_run_replaces_a_date_and_leaves_others_when_the_input_changed(place: Pla
     assert counts.tolist() == [7, 45]
 
 
-def test_run_resumes_with_the_finished_shards_when_one_failed(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_resumes_with_the_finished_shards_when_one_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = running.run(place.plan(output=place.folder / "whole"))
     real = running.predict_shard
     calls: list[int] = []
@@ -215,7 +213,7 @@ def test_plan_is_refused_before_anything_runs_when_something_is_wrong(
 
 def test_plan_names_the_missing_columns_with_what_is_there(place: Place) -> None:
     place.input.write_text("id,subjekt,body,channel\n1,a,b,c\n")
-    with pytest.raises(SourceError, match='subject.*did you mean "subjekt"'):
+    with pytest.raises(SourceError, match=r'subject.*did you mean "subjekt"'):
         place.plan()
 
 

@@ -15,12 +15,8 @@ from textjury.rules.parse import load_rules
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 FILES = re.findall(r"```toml\n# (\w+\.toml)\n(.*?)```", PAGE, re.DOTALL)
-MISTAKES = re.findall(
-    r"^\| `(.+?)` \| (.+) \|$", PAGE.split("## Mistakes")[1].split("## How well")[0], re.MULTILINE
-)
-PIECES = re.findall(
-    r"^\| .+? \| (`.+`) \|$", PAGE.split("Useful pieces")[1].split("Word boundaries")[0], re.MULTILINE
-)
+MISTAKES = re.findall(r"^\| `(.+?)` \| (.+) \|$", PAGE.split("## Mistakes")[1].split("## How well")[0], re.MULTILINE)
+PIECES = re.findall(r"^\| .+? \| (`.+`) \|$", PAGE.split("Useful pieces")[1].split("Word boundaries")[0], re.MULTILINE)
 
 
 @pytest.mark.parametrize(("name", "text"), FILES)

@@ -116,9 +116,7 @@ def test_defaults_hold_for_entries_that_say_nothing_else(write):
             id="nothing",
         ),
         pytest.param('[[entity]]\nlabel="legal"\nnames=["x"]', r'toml:1 .*"id" is missing', id="no id"),
-        pytest.param(
-            '[[entity]]\nid="a b"\nlabel="legal"\nnames=["x"]', r"toml:2 .*'a b'; letters, digits", id="id"
-        ),
+        pytest.param('[[entity]]\nid="a b"\nlabel="legal"\nnames=["x"]', r"toml:2 .*'a b'; letters, digits", id="id"),
         pytest.param(
             '[[entity]]\nid="a"\nlabel="legal"\nnames=["x"]\n[[entity]]\nid="a"\nlabel="legal"\nnames=["y"]',
             r"toml:6 .*'a' is already used at .*toml:2",
@@ -129,9 +127,7 @@ def test_defaults_hold_for_entries_that_say_nothing_else(write):
             r'toml:4 "nmaes": unknown key; did you mean "names"',
             id="key",
         ),
-        pytest.param(
-            '[[entity]]\nid="a"\nlabel="legal"\nnames="x"', r"toml:4 .*'x'; a list of strings", id="no list"
-        ),
+        pytest.param('[[entity]]\nid="a"\nlabel="legal"\nnames="x"', r"toml:4 .*'x'; a list of strings", id="no list"),
         pytest.param(
             '[[entity]]\nid="a"\nlabel="legal"\nnames=["--"]',
             r"toml:4 .*at least one letter or digit",
@@ -152,17 +148,13 @@ def test_defaults_hold_for_entries_that_say_nothing_else(write):
             r"toml:5 .*nan; a number above 0",
             id="nan",
         ),
-        pytest.param(
-            '[[entity]]\nid="a"\nlabel="legal"\nnames=["x"]\nsign="no"', r"toml:5 .*'no'; sign is", id="sign"
-        ),
+        pytest.param('[[entity]]\nid="a"\nlabel="legal"\nnames=["x"]\nsign="no"', r"toml:5 .*'no'; sign is", id="sign"),
         pytest.param(
             '[[entity]]\nid="a"\nlabel="legal"\nnames=["x"]\nhit="x"',
             r"toml:5 .*'x'; a list of strings",
             id="examples",
         ),
-        pytest.param(
-            '[[entity]]\nid="a"\nlabel="legal"\nnames=["x"]\nnote=1', r"toml:5 .*1; a string", id="note"
-        ),
+        pytest.param('[[entity]]\nid="a"\nlabel="legal"\nnames=["x"]\nnote=1', r"toml:5 .*1; a string", id="note"),
         pytest.param("[defaults]\nweight=0", r'toml:2 "weight": 0; a number above 0', id="defaults"),
         pytest.param("[defaults]\nlabel='x'", r'toml:2 "label": unknown key', id="defaults key"),
         pytest.param("defaults=1", r'toml:1 "defaults": 1; a \[defaults\] table', id="defaults no table"),
@@ -171,12 +163,8 @@ def test_defaults_hold_for_entries_that_say_nothing_else(write):
             r"toml:5 .*0; a whole number from 1",
             id="hits",
         ),
-        pytest.param(
-            '[entity]\nid="a"', r"toml:1 .*not a list of tables; \[\[entity\]\] entries", id="one bracket"
-        ),
-        pytest.param(
-            '[[entities]]\nid="a"', r'toml:1 "entities": unknown key; did you mean "entity"', id="table"
-        ),
+        pytest.param('[entity]\nid="a"', r"toml:1 .*not a list of tables; \[\[entity\]\] entries", id="one bracket"),
+        pytest.param('[[entities]]\nid="a"', r'toml:1 "entities": unknown key; did you mean "entity"', id="table"),
         pytest.param("[[entity\n", r"toml:1: ", id="syntax"),
     ],
 )

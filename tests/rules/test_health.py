@@ -20,11 +20,7 @@ def health(**options: object) -> dict[str, RuleHealth]:
 
 def test_examples_tell_which_rule_failed_and_how() -> None:
     rules = RuleSet(
-        (
-            PatternRule(
-                "p", "billing", "fee", examples=Examples(("a fee", "a charge"), ("coffee",)), place="f:3"
-            ),
-        ),
+        (PatternRule("p", "billing", "fee", examples=Examples(("a fee", "a charge"), ("coffee",)), place="f:3"),),
         (TermRule("t", "billing", ("fee",), examples=Examples(("fee",), ("coffee",), ("no fee", "a fee"))),),
     )
     results = [(r.rule_id, r.kind, r.number, r.passed, r.found) for r in run_examples(rules)]
@@ -41,9 +37,7 @@ def test_examples_tell_which_rule_failed_and_how() -> None:
 
 
 def test_examples_are_normalised_as_texts_are() -> None:
-    rule = TermRule(
-        "t", "billing", ("late fee",), examples=Examples(("late\u00a0\u00a0fee", "late\r\nfee"), ("x",))
-    )
+    rule = TermRule("t", "billing", ("late fee",), examples=Examples(("late\u00a0\u00a0fee", "late\r\nfee"), ("x",)))
     assert all(r.passed for r in run_examples(RuleSet((), (rule,))))
 
 

@@ -31,9 +31,7 @@ miss = ["a fund"]
 """
 
 
-def load(
-    folder: Path, *, patterns: str | None = None, lexicon: str | None = None, **config: str | None
-) -> RuleSet:
+def load(folder: Path, *, patterns: str | None = None, lexicon: str | None = None, **config: str | None) -> RuleSet:
     for name, text in (("patterns.toml", patterns), ("lexicon.toml", lexicon)):
         if text is not None:
             (folder / name).write_text(text, encoding="utf-8")
@@ -102,17 +100,14 @@ def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
         + "[[patern]]\nid = 'z'\n"
     )
     lexicon = TERM.replace('"refund"\n', '"twice"\n') + "boundary = 'words'\n"
-    assert [
-        p.replace(f"{tmp_path}/", "") for p in problems(tmp_path, patterns=patterns, lexicon=lexicon)
-    ] == [
+    assert [p.replace(f"{tmp_path}/", "") for p in problems(tmp_path, patterns=patterns, lexicon=lexicon)] == [
         "lexicon.toml:8 \"boundary\": 'words': input should be 'auto', 'word', 'prefix' or 'none'",
         r'patterns.toml:5 "regex": unclosed group at character 8; close it, or write \( for a parenthesis',
         "patterns.toml:10 \"id\": 'twice' is already used at patterns.toml:3; give each rule its own id",
         'patterns.toml:11 "label": no label \'biling\'; a label of pipeline.toml; did you mean "billing"?',
         'patterns.toml:15 "pattern": "hit" is missing; add hit = ["a text this rule must hit"]',
         'patterns.toml:15 "pattern": "miss" is missing; add miss = ["a similar text it must not hit"]',
-        'patterns.toml:15 "pattern": "regex" is missing; '
-        "add regex = '...' (single quotes keep backslashes)",
+        'patterns.toml:15 "pattern": "regex" is missing; add regex = \'...\' (single quotes keep backslashes)',
         "patterns.toml:16 \"id\": 'x y' is no rule id; use letters, digits, _ . and -",
         'patterns.toml:18 "regexp": unknown key; did you mean "regex"?',
         'patterns.toml:19 "weight": -1: input should be greater than 0',
@@ -135,8 +130,7 @@ def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
         ),
         (
             "guard_scope = 'near'",
-            "patterns.toml:8 \"guard_scope\": 'near' is no guard_scope; "
-            "choose text, line or near:N (characters)",
+            "patterns.toml:8 \"guard_scope\": 'near' is no guard_scope; choose text, line or near:N (characters)",
         ),
         (
             "unless = 'a['",
@@ -177,9 +171,7 @@ def test_a_bad_term_is_named_with_its_line(tmp_path: Path, old: str, new: str, e
 
 def test_an_unknown_negation_language_is_named(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, lexicon='[negation]\nlanguages = ["en", "xx"]\n' + TERM)
-    assert problem.startswith(
-        "lexicon.toml:2 \"languages\": no negation words for 'xx'; known: de, en, es, fr, zh"
-    )
+    assert problem.startswith("lexicon.toml:2 \"languages\": no negation words for 'xx'; known: de, en, es, fr, zh")
 
 
 def test_a_bad_default_is_named_once(tmp_path: Path) -> None:

@@ -19,9 +19,7 @@ ATOMS = st.sampled_from(
     ["a", "b", "ab", "abc", "é", "ü", "Ñ", r"\w", r"\d", r"\s", r"\W", "[ab]", r"[\w-]", r"[^\W_]", ".", "-"]
 )
 QUANTIFIERS = st.sampled_from(["", "", "+", "?", "{1,2}", "+?"])
-CHUNKS = st.lists(
-    st.tuples(ATOMS, QUANTIFIERS).map(lambda p: f"(?:{p[0]}){p[1]}"), min_size=1, max_size=3
-).map("".join)
+CHUNKS = st.lists(st.tuples(ATOMS, QUANTIFIERS).map(lambda p: f"(?:{p[0]}){p[1]}"), min_size=1, max_size=3).map("".join)
 WORDS = st.sampled_from(
     ["a", "ab", "abc", "é", "aé", "éa", "cats", "cat", "caté", "Ñab", r"\w+", r"a\w*", r"\w+s", "as?"]
 )
@@ -60,9 +58,7 @@ def test_spans_equal_those_of_re_when_only_one_side_is_bounded(word: str, text: 
 
 @settings(deadline=None)
 @given(first=WORDS, second=WORDS, text=TEXTS)
-def test_spans_hold_their_boundaries_when_a_boundary_stands_in_the_middle(
-    first: str, second: str, text: str
-) -> None:
+def test_spans_hold_their_boundaries_when_a_boundary_stands_in_the_middle(first: str, second: str, text: str) -> None:
     pattern = rf"\b{first}\b.{{0,4}}\b{second}\b"
     edges = {m.start() for m in re.finditer(r"\b", text)}
     for start, end in spans(pattern, text):
@@ -125,9 +121,7 @@ def test_widened_leaves_a_pattern_alone_when_it_has_no_ascii_only_class(pattern:
 
 
 def test_haystack_is_wide_only_when_non_ascii_characters_belong_to_words() -> None:
-    wide = [
-        Haystack(text).wide for text in ("plain", "it’s €5 😀", "naïve", "中", "x\N{COMBINING MACRON}", "٣")
-    ]
+    wide = [Haystack(text).wide for text in ("plain", "it’s €5 😀", "naïve", "中", "x\N{COMBINING MACRON}", "٣")]
     assert wide == [False, False, True, True, True, True]
 
 
@@ -138,8 +132,6 @@ def test_gap_is_seen_when_something_follows_broad_characters(regex: str) -> None
     assert has_gap(regex)
 
 
-@pytest.mark.parametrize(
-    "regex", ["abc", r"\brefund\w*\b", r"a\s+b", "a.b", "a?b", "a.*", r"\d{4}-\d{2}", "a.{0,2}b"]
-)
+@pytest.mark.parametrize("regex", ["abc", r"\brefund\w*\b", r"a\s+b", "a.b", "a?b", "a.*", r"\d{4}-\d{2}", "a.{0,2}b"])
 def test_no_gap_is_seen_when_repetitions_are_narrow_short_or_last(regex: str) -> None:
     assert not has_gap(regex)

@@ -43,10 +43,7 @@ def blocks(draw: st.DrawFn) -> SignalBlock:
 
 
 def same(left: SignalBlock, right: SignalBlock) -> bool:
-    pairs = [
-        (getattr(left, name), getattr(right, name))
-        for name in ("values", "state", "tokens_read", "tokens_total")
-    ]
+    pairs = [(getattr(left, name), getattr(right, name)) for name in ("values", "state", "tokens_read", "tokens_total")]
     equal = all(np.array_equal(a, b, equal_nan=True) and a.dtype == b.dtype for a, b in pairs)
     return equal and left.columns == right.columns and left.evidence == right.evidence
 

@@ -30,8 +30,7 @@ def names(n: int, start: int = 0) -> list[str]:
 def block(n: int, *, columns: int = 2, seed: int = 0, evidence: bool = True) -> SignalBlock:
     rng = np.random.default_rng(seed)
     found = [
-        [Evidence("pattern", f"r{i}", "billing", i, i + 2, 0.5)] if evidence and i % 3 == 0 else []
-        for i in range(n)
+        [Evidence("pattern", f"r{i}", "billing", i, i + 2, 0.5)] if evidence and i % 3 == 0 else [] for i in range(n)
     ]
     state = np.where(np.arange(n) % 5 == 4, State.ABSTAIN, State.OK)
     values = rng.normal(size=(n, columns)).astype(np.float32)
@@ -200,9 +199,7 @@ def test_store_stays_in_its_bounds_and_forgets_the_oldest_texts_when_full(tmp_pa
         assert store.verify().sound
 
 
-def test_store_keeps_what_is_used_when_it_has_to_forget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_keeps_what_is_used_when_it_has_to_forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     day = 20_000
     monkeypatch.setattr(queries, "today", lambda: day)
     with SignalStore(tmp_path / "signals.db", max_bytes=2 * MB) as store:
@@ -238,9 +235,7 @@ def test_store_refuses_a_database_when_it_is_of_another_program(tmp_path: Path) 
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE customers (name)")
     other.close()
-    with pytest.raises(
-        StoreError, match=r"is the database of another program; .*give the store another path"
-    ):
+    with pytest.raises(StoreError, match=r"is the database of another program; .*give the store another path"):
         SignalStore(path, max_bytes=GB)
 
 
@@ -263,9 +258,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = SignalStore(self.folder / "signals.db", max_bytes=GB)
         self.model: dict[tuple[str, str], float] = {}
 
-    @rule(
-        part=st.sampled_from("ab"), texts=st.lists(st.integers(0, 30), max_size=20), value=st.integers(0, 9)
-    )
+    @rule(part=st.sampled_from("ab"), texts=st.lists(st.integers(0, 30), max_size=20), value=st.integers(0, 9))
     def put(self, part: str, texts: list[int], value: int) -> None:
         digests = [text_digest(str(i)) for i in texts]
         values = np.full((len(texts), 1), value, np.float32)

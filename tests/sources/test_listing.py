@@ -56,9 +56,7 @@ def test_listing_is_sorted_and_passes_over_hidden_files_when_a_folder_is_named(f
         ("?/one.csv", ["a/one.csv"]),
     ],
 )
-def test_listing_matches_as_a_shell_does_when_a_glob_is_named(
-    folder: Path, pattern: str, expected: list[str]
-) -> None:
+def test_listing_matches_as_a_shell_does_when_a_glob_is_named(folder: Path, pattern: str, expected: list[str]) -> None:
     assert relatives(f"{folder}/{pattern}") == expected
 
 
@@ -139,9 +137,7 @@ def test_listing_refuses_a_file_when_its_head_is_unusable(
         ({"passthrough": ("a", "a")}, "'a' is named twice"),
     ],
 )
-def test_listing_refuses_settings_when_they_cannot_work(
-    folder: Path, settings: dict[str, Any], expected: str
-) -> None:
+def test_listing_refuses_settings_when_they_cannot_work(folder: Path, settings: dict[str, Any], expected: str) -> None:
     assert expected in problems(folder, **settings)[0]
 
 
@@ -198,9 +194,7 @@ def test_partitions_are_read_from_folders_when_they_name_keys() -> None:
         ("b/[a-c]*", "b/bone", True),
     ],
 )
-def test_glob_regex_means_what_glob_means_when_paths_are_remote(
-    pattern: str, path: str, expected: bool
-) -> None:
+def test_glob_regex_means_what_glob_means_when_paths_are_remote(pattern: str, path: str, expected: bool) -> None:
     assert (re.fullmatch(glob_regex(pattern), path) is not None) is expected
 
 

@@ -36,9 +36,7 @@ def chunks_of(where: Path | str, scratch: Path, **settings: Any) -> list[InputCh
 def read_bytes(tmp_path: Path) -> Reader:
     """Rows and rejects of a CSV file with these bytes."""
 
-    def from_bytes(
-        data: bytes, *, name: str = "in.csv", **settings: Any
-    ) -> tuple[list[dict[str, Any]], list[Reject]]:
+    def from_bytes(data: bytes, *, name: str = "in.csv", **settings: Any) -> tuple[list[dict[str, Any]], list[Reject]]:
         path = tmp_path / name
         path.write_bytes(data)
         chunks = chunks_of(path, tmp_path, **settings)
@@ -180,9 +178,7 @@ def test_read_rejects_the_record_when_a_carriage_return_stands_outside_quotes(re
     assert [(r.reason, r.detail) for r in rejects] == [("ragged", "a carriage return outside quotes")]
 
 
-def test_read_skips_one_record_when_a_line_has_no_end(
-    read_bytes: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_skips_one_record_when_a_line_has_no_end(read_bytes: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_module, "MAX_RECORD", 100)
     long = b"x" * 1000
     data = b'id,text\n1,ok\n2,"a quote\n' + long + b"\n3,fine\n4," + long + b"\n5,good\n6," + b"y" * 50
@@ -244,9 +240,7 @@ def test_read_gives_back_what_a_csv_writer_wrote_when_fields_are_anything(
     writer.writerows([("text", "extra"), *records])
     path = tmp_path / "in.csv"
     path.write_bytes(out.getvalue().encode(encoding))
-    chunks = chunks_of(
-        path, tmp_path, id=None, passthrough=("extra",), encoding=encoding, shard_rows=shard_rows
-    )
+    chunks = chunks_of(path, tmp_path, id=None, passthrough=("extra",), encoding=encoding, shard_rows=shard_rows)
     found = {r["record"]: (r["text"], r["extra"]) for c in chunks for r in c.rows.to_pylist()}
     rejects = [r for c in chunks for r in c.rejects]
     assert {r.reason for r in rejects} <= {"empty"}

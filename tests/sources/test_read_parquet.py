@@ -19,9 +19,7 @@ from textjury.sources import read as read_module
 from textjury.sources.read import IdRegistry, InputChunk, list_input, read, row_schema
 
 
-def chunks_of(
-    where: Path | str, scratch: Path, *, count_only: bool = False, **settings: Any
-) -> list[InputChunk]:
+def chunks_of(where: Path | str, scratch: Path, *, count_only: bool = False, **settings: Any) -> list[InputChunk]:
     config = InputConfig(**{"id": "id", **settings})
     with IdRegistry(scratch / "ids") as ids:
         return list(read(list_input(where, config), config, ids, count_only=count_only))
@@ -144,9 +142,7 @@ def test_read_ends_a_chunk_early_when_texts_are_long(tmp_path: Path, monkeypatch
 def test_read_unites_types_when_files_disagree(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    pq.write_table(
-        pa.table({"id": ["a"], "text": ["x"], "n": pa.array([1], pa.int32())}), folder / "a.parquet"
-    )
+    pq.write_table(pa.table({"id": ["a"], "text": ["x"], "n": pa.array([1], pa.int32())}), folder / "a.parquet")
     pq.write_table(pa.table({"id": ["b"], "text": ["y"], "n": pa.array([2.5])}), folder / "b.parquet")
     chunks = chunks_of(folder, tmp_path, passthrough=("n",))
     assert [row["n"] for row in rows_of(chunks)] == [1.0, 2.5]
@@ -165,9 +161,7 @@ def test_read_gives_the_promised_schema_when_there_are_no_rows(tmp_path: Path) -
 
 def test_read_names_the_file_when_a_row_group_is_damaged(tmp_path: Path) -> None:
     texts = ["".join(map(chr, np.random.default_rng(i).integers(97, 122, 50))) for i in range(3000)]
-    path = written(
-        tmp_path, {"id": list(range(3000)), "text": texts}, row_group_size=1000, compression="zstd"
-    )
+    path = written(tmp_path, {"id": list(range(3000)), "text": texts}, row_group_size=1000, compression="zstd")
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 2000] = b"\x5a" * 2000
     path.write_bytes(data)

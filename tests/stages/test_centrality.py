@@ -65,9 +65,7 @@ def test_select_takes_the_leading_sentences_when_relevance_is_lead():
 
 
 def test_select_takes_one_sentence_when_none_fits_the_budget():
-    assert (
-        len(centrality.select(VECTORS, centrality.centroid(VECTORS), LENGTHS, budget=3, redundancy=0.3)) == 1
-    )
+    assert len(centrality.select(VECTORS, centrality.centroid(VECTORS), LENGTHS, budget=3, redundancy=0.3)) == 1
 
 
 def test_select_goes_on_with_shorter_sentences_when_the_next_best_does_not_fit():

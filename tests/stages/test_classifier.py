@@ -76,9 +76,7 @@ def test_log_odds_stay_finite_when_the_model_is_certain(monkeypatch):
 
 def test_classifier_abstains_when_a_text_has_no_token_and_shows_cuts(monkeypatch):
     use_model(monkeypatch, FakeClassifier(["invoice", "parcel", "hello"], capacity=4))
-    block = _score(
-        _stage(ClassifierConfig(labels={"other": "-"}, max_windows=2, overlap=0)), ["", "word " * 20]
-    )
+    block = _score(_stage(ClassifierConfig(labels={"other": "-"}, max_windows=2, overlap=0)), ["", "word " * 20])
     assert block.state.tolist() == [State.ABSTAIN, State.OK]
     assert block.tokens_read.tolist() == [0, 8]
     assert block.tokens_total.tolist() == [0, 20]
@@ -99,9 +97,7 @@ def test_text_is_a_fault_when_its_logits_are_not_finite(monkeypatch):
             r"class 'shiping' of model 'm' is no label; did you mean \"shipping\"\? map it",
             id="near",
         ),
-        pytest.param(
-            ("billing", "x"), {"y": "-", "x": "-"}, "model 'm' has no class 'y'", id="no such class"
-        ),
+        pytest.param(("billing", "x"), {"y": "-", "x": "-"}, "model 'm' has no class 'y'", id="no such class"),
         pytest.param(
             ("billing", "x"),
             {"x": "shippin"},
@@ -135,9 +131,7 @@ def test_fingerprint_changes_when_the_mapping_changes():
 
 @pytest.mark.parametrize(("problem_type", "sigmoid"), [(None, False), ("multi_label_classification", True)])
 def test_classifier_follows_the_problem_type_when_the_model_is_bert_like(tmp_path, problem_type, sigmoid):
-    model = located(
-        tmp_path / "bert", tiny_models.tiny_bert_classifier, "classifier", problem_type=problem_type
-    )
+    model = located(tmp_path / "bert", tiny_models.tiny_bert_classifier, "classifier", problem_type=problem_type)
     stage = _stage(ClassifierConfig(labels={"other": "account"}), model=model)
     block = _score(stage, list(sample_batch().texts))
     stage.close()

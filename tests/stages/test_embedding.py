@@ -35,9 +35,7 @@ def test_similarity_is_greatest_for_the_label_whose_words_the_text_has(encoder):
 
 
 def test_vector_of_a_long_text_is_the_mean_of_its_windows_weighted_by_length(encoder):
-    text = (
-        "refund of the invoice for the first parcel and then the password"  # 12 tokens: windows 0..8, 4..12
-    )
+    text = "refund of the invoice for the first parcel and then the password"  # 12 tokens: windows 0..8, 4..12
     vector = _score(_stage(), [text])["vector"]
     ids = encoder.tokenize([text]).ids[0]
     mean = encoder.window_vectors([ids[:8], ids[4:]]).mean(axis=0)

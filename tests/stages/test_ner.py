@@ -47,9 +47,7 @@ def folder(tmp_path):
 
 def _stage(folder, config=None, names=NAMES, model=None):
     model = model or made_up("ner", labels=names)
-    return NerStage(
-        config=config or NerConfig(overlap=4), labels=LABELS, model=model, device=CPU, folder=folder
-    )
+    return NerStage(config=config or NerConfig(overlap=4), labels=LABELS, model=model, device=CPU, folder=folder)
 
 
 def _score(stage, texts, parts=None, known=None):
@@ -151,9 +149,7 @@ def test_ner_has_no_label_part_when_the_file_has_no_entry(tmp_path, text):
 
 def test_ner_refuses_types_the_model_does_not_know(tmp_path):
     (tmp_path / "entities.toml").write_text(BOOK.replace('"ORG"', '"ORGS"'), encoding="utf-8")
-    with pytest.raises(
-        RuleError, match=r"no entity type 'ORGS'; a type of the NER model; did you mean \"ORG\""
-    ):
+    with pytest.raises(RuleError, match=r"no entity type 'ORGS'; a type of the NER model; did you mean \"ORG\""):
         _stage(tmp_path)
 
 
@@ -194,9 +190,5 @@ def test_entities_are_whole_words_when_the_model_is_bert_like(tmp_path, names, h
     stage.close()
     assert block.values.sum() > 0
     for text, evidence in zip(batch.texts, block.evidence, strict=True):
-        assert all(
-            e.start == 0 or not (text[e.start - 1].isalnum() and text[e.start].isalnum()) for e in evidence
-        )
-        assert all(
-            e.end == len(text) or not (text[e.end - 1].isalnum() and text[e.end].isalnum()) for e in evidence
-        )
+        assert all(e.start == 0 or not (text[e.start - 1].isalnum() and text[e.start].isalnum()) for e in evidence)
+        assert all(e.end == len(text) or not (text[e.end - 1].isalnum() and text[e.end].isalnum()) for e in evidence)

@@ -90,9 +90,7 @@ def test_derive_needs_only_the_stored_block(encoder):
 
 
 def test_text_is_a_fault_when_a_vector_is_not_finite(monkeypatch, encoder):
-    monkeypatch.setattr(
-        encoder, "window_vectors", lambda windows: np.full((len(windows), 256), np.nan, np.float32)
-    )
+    monkeypatch.setattr(encoder, "window_vectors", lambda windows: np.full((len(windows), 256), np.nan, np.float32))
     block, derived = _score(_stage(), [LONG])
     assert block.faults == {0: "the model gave no finite vector"}
     assert derived == (None,)
@@ -103,9 +101,7 @@ def test_fingerprint_changes_with_what_matters_only():
         return _stage(SummaryConfig(**options)).parts[0].fingerprint
 
     assert prints() == prints(classify=("rules",)) == prints(weight=2.0)
-    assert (
-        len({prints(), prints(target_tokens=64), prints(redundancy=0.5), prints(method="abstractive")}) == 4
-    )
+    assert len({prints(), prints(target_tokens=64), prints(redundancy=0.5), prints(method="abstractive")}) == 4
 
 
 def test_abstractive_summary_is_kept_as_evidence(monkeypatch):

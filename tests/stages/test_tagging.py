@@ -55,12 +55,8 @@ def test_scheme_is_refused_when_classes_are_no_tags(names):
         pytest.param(BIO, ["B-PER", "O", "I-PER"], [("PER", 0, 1), ("PER", 2, 3)], id="a gap"),
         pytest.param(BIOES, ["B-PER", "I-PER", "E-PER", "I-PER"], [("PER", 0, 3), ("PER", 3, 4)], id="bioes"),
         pytest.param(BIOES, ["S-PER", "S-PER"], [("PER", 0, 1), ("PER", 1, 2)], id="singles"),
-        pytest.param(
-            ("O", "B-X", "I-X", "L-X", "U-X"), ["U-X", "B-X", "L-X"], [("X", 0, 1), ("X", 1, 3)], id="bilou"
-        ),
-        pytest.param(
-            ("O", "DATE"), ["DATE", "DATE", "O", "DATE"], [("DATE", 0, 2), ("DATE", 3, 4)], id="bare"
-        ),
+        pytest.param(("O", "B-X", "I-X", "L-X", "U-X"), ["U-X", "B-X", "L-X"], [("X", 0, 1), ("X", 1, 3)], id="bilou"),
+        pytest.param(("O", "DATE"), ["DATE", "DATE", "O", "DATE"], [("DATE", 0, 2), ("DATE", 3, 4)], id="bare"),
         pytest.param(BIO, [], [], id="no words"),
     ],
 )
@@ -162,9 +158,7 @@ def test_words_and_entities_stay_inside_the_text_and_in_order(text, data):
     quiet = logits - 9 * np.eye(len(BIO), dtype=np.float32)[1:].sum(axis=0)
     assert _scheme(BIO).all_outside(quiet[:0])
     for how in ("first", "average", "max"):
-        silent = entities(
-            word_probabilities(softmax(quiet), member, how=how), spans, _scheme(BIO), min_score=0.0
-        )
+        silent = entities(word_probabilities(softmax(quiet), member, how=how), spans, _scheme(BIO), min_score=0.0)
         assert not (silent and _scheme(BIO).all_outside(quiet))
         rows = word_probabilities(softmax(logits), member, how=how)
         assert rows.shape == (len(spans), len(BIO))

@@ -49,9 +49,7 @@ def test_central_tokens_come_from_the_window_whose_cut_ends_are_far():
 @given(st.integers(1, 90), st.integers(4, 16), st.integers(0, 8), st.integers(1, 6))
 def test_central_tokens_agree_with_every_token_looked_at_alone(n, size, overlap, limit):
     cuts = cut([n], size=size, overlap=overlap, max_windows=limit)
-    pieces = [
-        np.full((b - a, 1), w, np.float32) for w, (a, b) in enumerate(zip(cuts.start, cuts.end, strict=True))
-    ]
+    pieces = [np.full((b - a, 1), w, np.float32) for w, (a, b) in enumerate(zip(cuts.start, cuts.end, strict=True))]
     merged = central_tokens(pieces, cuts, 0).ravel()
 
     def depth(token, a, b):

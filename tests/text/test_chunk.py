@@ -14,9 +14,7 @@ from textjury.text.chunk import pool_max, pool_mean, sentences, windows
 
 @settings(deadline=None)
 @given(st.integers(0, 2000), st.integers(1, 200), st.data())
-def test_windows_cover_everything_with_their_overlap_when_cut(
-    total: int, size: int, data: st.DataObject
-) -> None:
+def test_windows_cover_everything_with_their_overlap_when_cut(total: int, size: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, size - 1))
     cut = windows(total, size, overlap)
     assert sorted({i for start, end in cut for i in range(start, end)}) == list(range(total))
@@ -80,9 +78,7 @@ def test_pooling_refuses_when_there_is_no_window() -> None:
         (" \n ", []),
     ],
 )
-def test_sentences_are_cut_as_a_reader_would_when_texts_are_usual(
-    text: str, expected: list[str] | None
-) -> None:
+def test_sentences_are_cut_as_a_reader_would_when_texts_are_usual(text: str, expected: list[str] | None) -> None:
     found = [text[start:end] for start, end in sentences(text)]
     if expected is not None:
         assert found == expected

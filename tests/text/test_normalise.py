@@ -84,9 +84,7 @@ def test_normalise_keeps_its_laws_when_the_text_is_anything(raw: str) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(raw_texts, st.data())
-def test_offsets_lead_to_a_raw_span_that_holds_the_text_when_any_span_is_asked(
-    raw: str, data: st.DataObject
-) -> None:
+def test_offsets_lead_to_a_raw_span_that_holds_the_text_when_any_span_is_asked(raw: str, data: st.DataObject) -> None:
     result = normalise(raw)
     start = data.draw(st.integers(0, len(result.text)))
     end = data.draw(st.integers(start, len(result.text)))
@@ -154,11 +152,7 @@ def test_attaches_covers_all_of_unicode_when_held_against_its_database() -> None
     seconds = set()
     for character in characters:
         parts = unicodedata.decomposition(character).split()
-        if (
-            len(parts) == 2
-            and not parts[0].startswith("<")
-            and unicodedata.normalize("NFC", character) == character
-        ):
+        if len(parts) == 2 and not parts[0].startswith("<") and unicodedata.normalize("NFC", character) == character:
             seconds.add(chr(int(parts[1], 16)))
     needed = [c for c in characters if unicodedata.combining(c) or c in seconds]
     assert [hex(ord(c)) for c in needed if not module.attaches(c)] == []

@@ -81,9 +81,7 @@ class Walk:
         self.count += 1
         self.previous_head = self.head
         if entry is None:
-            self._tell(
-                number, f"entry {self.head.seq + 1} was changed: the line is not one that textjury wrote"
-            )
+            self._tell(number, f"entry {self.head.seq + 1} was changed: the line is not one that textjury wrote")
             self.head, self._unknown = Head(self.head.seq + 1, ""), True
             return
         if not entry.sound:
@@ -96,9 +94,7 @@ class Walk:
     def _break_before(self, entry: LedgerEntry) -> str:
         expected = self.head.seq + 1
         if entry.seq > expected:
-            gap = (
-                f"entry {expected}" if entry.seq == expected + 1 else f"entries {expected} to {entry.seq - 1}"
-            )
+            gap = f"entry {expected}" if entry.seq == expected + 1 else f"entries {expected} to {entry.seq - 1}"
             return f"entry {entry.seq} stands where entry {expected} should: {gap} removed or moved"
         if entry.seq < expected:
             return f"entry {entry.seq} stands where entry {expected} should: moved or repeated"

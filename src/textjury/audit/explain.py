@@ -148,9 +148,7 @@ def lines(report: ExplainReport) -> list[str]:
 # -- from rows ------------------------------------------------------------
 
 
-def _stage(
-    signal: Row, evidence: Sequence[Row], shares: Mapping[str, float], text: str | None
-) -> ExplainedStage:
+def _stage(signal: Row, evidence: Sequence[Row], shares: Mapping[str, float], text: str | None) -> ExplainedStage:
     key = str(signal["stage"])
     return ExplainedStage(
         stage=key,
@@ -176,9 +174,7 @@ def _evidence(item: Row, text: str | None) -> ExplainedEvidence:
 
 
 def _probabilities(row: Row, labels: Sequence[str] | None) -> tuple[tuple[str, float], ...]:
-    names = (
-        [f"p_{label}" for label in labels] if labels is not None else [n for n in row if n.startswith("p_")]
-    )
+    names = [f"p_{label}" for label in labels] if labels is not None else [n for n in row if n.startswith("p_")]
     values = [(name[2:], row.get(name)) for name in names]
     known = [(label, float(v)) for label, v in values if isinstance(v, Real) and not _missing(v)]
     return tuple(sorted(known, key=lambda pair: (-pair[1], pair[0])))
@@ -229,7 +225,9 @@ def _stage_lines(stage: ExplainedStage) -> list[str]:
         said += f" - {stage.fault}"
     if stage.cut:
         said += f" - CUT: read {stage.tokens_read} of {stage.tokens_total} tokens"
-    signals = [f"    {name} = {value:.4f}" for name, value in stage.signals]
+    signals = [f"    {name} = {value:.4f}" for name, value in stage.signals if value]
+    zeros = len(stage.signals) - len(signals)
+    signals += [f"    ({zeros} signals are 0)"] if zeros else []
     return [said, *signals, *(_evidence_line(item) for item in stage.evidence)]
 
 

@@ -34,9 +34,7 @@ class Holder:
     since: str
 
     def __str__(self) -> str:
-        return (
-            f"run {self.run_id} of {self.rulebook!r} (process {self.pid} on {self.host}, since {self.since})"
-        )
+        return f"run {self.run_id} of {self.rulebook!r} (process {self.pid} on {self.host}, since {self.since})"
 
 
 class OutputLock:

@@ -68,11 +68,7 @@ def load_rulebook(folder: str | Path) -> Rulebook:
 
 
 def _sibling_hint(where: Path) -> str:
-    near = (
-        sorted(p.parent.name for p in where.parent.glob(f"*/{PIPELINE_FILE}"))
-        if where.parent.is_dir()
-        else []
-    )
+    near = sorted(p.parent.name for p in where.parent.glob(f"*/{PIPELINE_FILE}")) if where.parent.is_dir() else []
     return close_match(where.name, near) if near else "write one with: textjury init DIR --label NAME ..."
 
 
@@ -91,9 +87,7 @@ def _worded(toml: TomlFile, item: dict[str, Any]) -> Problem:
     value = item.get("input")
     message = str(item["msg"]).removeprefix("Value error, ")
     bare = isinstance(value, (dict, list)) or item["type"] == "value_error"
-    return Problem(
-        place, message if bare else f"{shown(value)}: {message[0].lower()}{message[1:]}", "", _remedy(item)
-    )
+    return Problem(place, message if bare else f"{shown(value)}: {message[0].lower()}{message[1:]}", "", _remedy(item))
 
 
 def _remedy(item: Mapping[str, Any]) -> str:
@@ -147,19 +141,13 @@ def _stage_problems(rulebook: Rulebook) -> list[Problem]:
             continue
         if model not in rulebook.models:
             problems.append(
-                Problem(
-                    place, f"no model {model!r}", "a name under [models]", close_match(model, rulebook.models)
-                )
+                Problem(place, f"no model {model!r}", "a name under [models]", close_match(model, rulebook.models))
             )
         elif rulebook.models[model].task != task:
             found = rulebook.models[model].task
-            problems.append(
-                Problem(place, f"model {model!r} has task {found!r}", f"{stage} needs task {task!r}")
-            )
+            problems.append(Problem(place, f"model {model!r} has task {found!r}", f"{stage} needs task {task!r}"))
     if not any(getattr(stages, s).enabled for s in type(stages).model_fields):
-        problems.append(
-            Problem(rulebook.toml.place("stages"), "every stage is off", "at least one enabled stage")
-        )
+        problems.append(Problem(rulebook.toml.place("stages"), "every stage is off", "at least one enabled stage"))
     return problems
 
 
@@ -172,9 +160,7 @@ def _wording_problems(rulebook: Rulebook) -> list[Problem]:
             key = wording.strip().casefold()
             if seen.setdefault(key, label.name) != label.name:
                 place = rulebook.toml.place("labels", position)
-                problems.append(
-                    Problem(place, f"{shown(wording)} also words label {seen[key]!r}", "distinct wordings")
-                )
+                problems.append(Problem(place, f"{shown(wording)} also words label {seen[key]!r}", "distinct wordings"))
     return problems
 
 

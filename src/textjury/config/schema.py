@@ -143,9 +143,7 @@ class StagesConfig(Strict):
 
 class EnsembleConfig(Strict):
     review_margin: Annotated[float, Field(ge=0, le=1)] = 0.15  # smaller margins are marked needs_review
-    threshold: Annotated[float, Field(gt=0, lt=1)] = (
-        0.5  # multi-label: probability from which a label is given
-    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5  # multi-label: probability from which a label is given
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     seed: int = 20240501
     near_duplicate: Annotated[float, Field(ge=0, le=1)] = 0.8  # Jaccard of word 3-shingles kept in one fold
@@ -200,11 +198,7 @@ _MINILM = {
 
 EMBEDDED_MODELS: dict[str, ModelConfig] = {
     "embedding": ModelConfig.model_validate({"task": "embedding", "max_tokens": 256, **_MINILM}),
-    "nli": ModelConfig.model_validate(
-        {"task": "nli", "adapter": "embedded:nli", "max_tokens": 256, **_MINILM}
-    ),
-    "ner": ModelConfig.model_validate(
-        {"task": "ner", "adapter": "embedded:ner", "max_tokens": 256, **_MINILM}
-    ),
+    "nli": ModelConfig.model_validate({"task": "nli", "adapter": "embedded:nli", "max_tokens": 256, **_MINILM}),
+    "ner": ModelConfig.model_validate({"task": "ner", "adapter": "embedded:ner", "max_tokens": 256, **_MINILM}),
 }
 """What runs out of the box: one encoder from a carrier package, and the adapters in this package."""

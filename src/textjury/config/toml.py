@@ -58,9 +58,7 @@ def read_toml(path: Path) -> TomlFile | Problem:
     except FileNotFoundError:
         return Problem(name, "file not found", "", "check the path, or write one with: textjury init")
     except UnicodeDecodeError as error:
-        return Problem(
-            name, f"byte {error.start} is not UTF-8", "TOML files are UTF-8", "save the file as UTF-8"
-        )
+        return Problem(name, f"byte {error.start} is not UTF-8", "TOML files are UTF-8", "save the file as UTF-8")
     except OSError as error:
         return Problem(name, f"cannot be read ({error.strerror})", "a readable file", "check its permissions")
     try:
@@ -68,9 +66,7 @@ def read_toml(path: Path) -> TomlFile | Problem:
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+), column (\d+)", str(error))
         place = f"{name}:{found.group(1)}" if found else name
-        return Problem(
-            place, str(error).split(" (at")[0], "valid TOML", "backslashes in regexes want 'single quotes'"
-        )
+        return Problem(place, str(error).split(" (at")[0], "valid TOML", "backslashes in regexes want 'single quotes'")
     return TomlFile(path, name, data, text, _line_index(text))
 
 
@@ -102,9 +98,7 @@ def _line_index(text: str) -> dict[tuple[Key, ...], int]:
 
 
 def _split(dotted: str) -> tuple[str, ...]:
-    return tuple(
-        next(group for group in match.groups() if group is not None) for match in _KEY.finditer(dotted)
-    )
+    return tuple(next(group for group in match.groups() if group is not None) for match in _KEY.finditer(dotted))
 
 
 def _enter(dotted: str, is_array: bool, counts: dict[tuple[Key, ...], int]) -> tuple[Key, ...]:

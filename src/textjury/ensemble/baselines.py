@@ -27,7 +27,11 @@ def majority_class(targets: BoolArray, rows: int, *, multi_label: bool) -> Predi
 
 
 def tfidf_lr(rows: Rows, test: Sequence[str], *, multi_label: bool) -> Predicted:
-    """``TfidfVectorizer`` and ``LogisticRegression`` with their defaults; one per label if multi-label."""
+    """``TfidfVectorizer`` and ``LogisticRegression`` with their defaults; one per label if multi-label.
+
+    Multi-label ones balance the classes: with the defaults a rare label is hardly ever given, and a baseline that
+    says nothing is no baseline.
+    """
     train, targets = rows.scored.texts, rows.targets
     n_labels = targets.shape[1]
     if multi_label:
@@ -45,14 +49,14 @@ def tfidf_lr(rows: Rows, test: Sequence[str], *, multi_label: bool) -> Predicted
 
 
 def _binary_lr(train: Sequence[str], target: BoolArray, test: Sequence[str]) -> Array:
-    model = _plain_model()
+    model = _plain_model(class_weight="balanced")
     if 0 < target.sum() < len(target) and _fits(model, train, target.astype(np.intp)):
         return np.asarray(model.predict_proba(test)[:, 1])
     return np.full(len(test), (target.sum() + 1.0) / (len(target) + 2.0))
 
 
-def _plain_model() -> Pipeline:
-    return make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
+def _plain_model(*, class_weight: str | None = None) -> Pipeline:
+    return make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000, class_weight=class_weight))
 
 
 def _fits(model: Pipeline, texts: Sequence[str], y: IndexArray) -> bool:

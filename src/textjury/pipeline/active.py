@@ -21,9 +21,7 @@ def active_digest(rulebook: Path) -> str | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = f"cannot be read ({type(error).__name__})"
-        raise PlanError(
-            Problem(str(path), said, '{"digest": ...}', "delete it to vote, or fit again")
-        ) from None
+        raise PlanError(Problem(str(path), said, '{"digest": ...}', "delete it to vote, or fit again")) from None
 
 
 def active_folder(rulebook: Path) -> Path | None:
@@ -33,9 +31,7 @@ def active_folder(rulebook: Path) -> Path | None:
         return None
     folder = rulebook / FOLDER / digest[:16]
     if not folder.is_dir():
-        raise PlanError(
-            Problem(str(folder), "the active ensemble is missing", "its artefact folder", "fit again")
-        )
+        raise PlanError(Problem(str(folder), "the active ensemble is missing", "its artefact folder", "fit again"))
     return folder
 
 

@@ -77,9 +77,7 @@ def panel_of(rulebook: Rulebook, device: Device) -> Panel:
 def _rules(rulebook: Rulebook) -> None:
     failed = [e for e in _examples(rulebook) if not e.passed]
     if failed:
-        raise RuleError(
-            [Problem(e.place, _verdict(e), "", "change the rule, or the example") for e in failed]
-        )
+        raise RuleError([Problem(e.place, _verdict(e), "", "change the rule, or the example") for e in failed])
 
 
 def _examples(rulebook: Rulebook) -> tuple[ExampleResult, ...]:
@@ -131,7 +129,5 @@ def rule_health(folder: Path, *, where: str | None = None) -> list[dict[str, Any
             texts += chunk.rows["text"].to_pylist()
             if len(texts) >= HEALTH_TEXTS:
                 break
-    health = measure(
-        rules, distinct_batch(texts[:HEALTH_TEXTS]).texts, multi_label=rulebook.config.multi_label
-    )
+    health = measure(rules, distinct_batch(texts[:HEALTH_TEXTS]).texts, multi_label=rulebook.config.multi_label)
     return [{k: v for k, v in asdict(row).items() if k != "precision"} for row in health]

@@ -51,13 +51,9 @@ def examine() -> Findings:
         "device": f"{device.name} ({device.key})",
     }
     models = list_models(None)
-    problems = [
-        f"model {m['model']}: {m['status']}" for m in models if m["status"] not in ("ok", "not pinned")
-    ]
+    problems = [f"model {m['model']}: {m['status']}" for m in models if m["status"] not in ("ok", "not pinned")]
     if disk < LOW_DISK_GB:
-        problems.append(
-            f"{disk:.1f} GB free here; at least {LOW_DISK_GB:.0f} GB are wanted for work and output"
-        )
+        problems.append(f"{disk:.1f} GB free here; at least {LOW_DISK_GB:.0f} GB are wanted for work and output")
     if memory and memory < LOW_MEMORY_GB:
         problems.append(f"{memory:.1f} GB of memory; at least {LOW_MEMORY_GB:.0f} GB are wanted")
     return Findings(machine, versions(), models, tuple(problems))

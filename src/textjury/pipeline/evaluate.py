@@ -22,7 +22,13 @@ from textjury.pipeline.plan import Places, open_store, places_of
 from textjury.pipeline.score import Progress, score_texts
 
 COST_TEXTS = 200
-_SHOWN = ("accuracy", "macro_f1", "micro_f1", "log_loss", "calibration_error")
+_SHOWN = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "log_loss": "log loss",
+    "calibration_error": "cal. error",
+}
 
 
 def evaluate(
@@ -44,9 +50,7 @@ def evaluate(
     places = places_of(loaded, output)
     fitted_on = _fitted_on(loaded, labels)
     with open_store(loaded, places) as store:
-        panel = Panel(
-            loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles
-        )
+        panel = Panel(loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles)
         try:
             report = _report(panel, rows, fitted_on, progress)
             report["cost"] = _cost(panel, rows.texts)
@@ -63,11 +67,7 @@ def _fitted_on(rulebook: Rulebook, labels: str) -> LabelledRows | None:
         return None
     source = json.loads(path.read_text("utf-8"))
     file = Path(source["labels"])
-    if (
-        not file.is_file()
-        or file.resolve() == Path(labels).resolve()
-        or file_digest(file) != source["sha256"]
-    ):
+    if not file.is_file() or file.resolve() == Path(labels).resolve() or file_digest(file) != source["sha256"]:
         return None
     try:
         return read_labels(rulebook, source["labels"], where=source["input"])
@@ -97,12 +97,8 @@ def _report(
 def _notes(found: Mapping[str, Any], rows: LabelledRows) -> list[str]:
     notes = [f"{n} rows left out: {why.replace('_', ' ')}" for why, n in rows.skipped.items()]
     if found.get("left_out"):
-        notes.append(
-            f"{found['left_out']} rows left out: equal or near-equal to rows of the fit, or of their groups"
-        )
-    notes.append(
-        "intervals: 95 %, bootstrap over groups of near-equal texts; systems marked (no labels) never saw a label"
-    )
+        notes.append(f"{found['left_out']} rows left out: equal or near-equal to rows of the fit, or of their groups")
+    notes.append("intervals: 95 %, bootstrap over groups of near-equal texts; systems with * never saw a label")
     return notes
 
 
@@ -120,17 +116,17 @@ def _cost(panel: Panel, texts: Sequence[str]) -> list[dict[str, Any]]:
 
 _NAMES = {
     "stack": "ensemble (stack)",
-    "vote": "vote of all stages (no labels)",
-    "majority_vote": "majority vote (no labels)",
+    "vote": "vote of all stages *",
+    "majority_vote": "majority vote *",
     "majority_class": "most frequent labels",
-    "tfidf_lr": "TF-IDF + logistic regression",
+    "tfidf_lr": "TF-IDF + logistic reg.",
 }
 
 
 def _title(name: str) -> str:
     kind, _, stage = name.partition(":")
     named = {
-        "vote": f"{stage} alone (no labels)",
+        "vote": f"{stage} alone *",
         "alone": f"{stage} alone (stack)",
         "without": f"without {stage}",
     }
@@ -141,7 +137,7 @@ def _written(report: dict[str, Any], rulebook: Rulebook, labels: str, places: Pl
     """The report with its tables, written as JSON under a name that its content decides."""
     systems = report["found"]["systems"]
     report["table"] = [
-        {"system": _title(name), **{m: _with_interval(numbers[m]) for m in _SHOWN if m in numbers}}
+        {"system": _title(name), **{_SHOWN[m]: _with_interval(numbers[m]) for m in _SHOWN if m in numbers}}
         for name, numbers in systems.items()
     ]
     report["per_label"] = [
@@ -158,4 +154,5 @@ def _written(report: dict[str, Any], rulebook: Rulebook, labels: str, places: Pl
 
 
 def _with_interval(number: Mapping[str, float]) -> str:
-    return f"{number['value']:.3f} ({number['low']:.3f}-{number['high']:.3f})"
+    """A value with half the width of its 95 % interval; the JSON report has both ends."""
+    return f"{number['value']:.3f} ±{(number['high'] - number['low']) / 2:.3f}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textjury.audit.explain import ExplainReport, explain
 from textjury.errors import ConfigError, Problem
-from textjury.tables.read import read_rows
+from textjury.tables.read import published, read_rows
 
 
 def explain_row(row_id: str, *, output: Path, date: dt.date | None = None) -> ExplainReport:
@@ -29,10 +29,13 @@ def explain_row(row_id: str, *, output: Path, date: dt.date | None = None) -> Ex
     rejected = [r for r in rejects if r["date"] == newest]
     signals = read_rows("signals", output=output, row_id=row_id, date=newest)
     evidence = read_rows("evidence", output=output, row_id=row_id, date=newest)
+    runs = published(output, newest)
     return explain(
         row_id,
         prediction=chosen[0] if chosen else None,
         signals=signals,
         evidence=evidence,
         reject=rejected[0] if rejected else None,
+        labels=list(runs["label_counts"]) if runs else None,
+        text=chosen[0].get("text") if chosen else None,  # only there with output.text = true
     )

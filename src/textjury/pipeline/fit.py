@@ -54,9 +54,7 @@ def fit(
     rows = read_labels(loaded, labels, where=where)
     places = places_of(loaded, output)
     with open_store(loaded, places) as store:
-        panel = Panel(
-            loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles
-        )
+        panel = Panel(loaded, choose(device or loaded.config.run.device), store=store, profiles=places.profiles)
         try:
             source = {
                 "labels": labels,

@@ -147,7 +147,5 @@ def _notes(plan: Plan, counts: Mapping[str, _Count]) -> tuple[str, ...]:
         notes.append("this very plan is published for the date: a run would change nothing")
     guessed = sorted(name for name, count in counts.items() if count.guessed)
     if guessed:
-        notes.append(
-            f"{', '.join(guessed)}: summaries are not known yet, so every text is counted: an upper bound"
-        )
+        notes.append(f"{', '.join(guessed)}: summaries are not known yet, so every text is counted: an upper bound")
     return tuple(notes)

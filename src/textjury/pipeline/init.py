@@ -59,19 +59,13 @@ def _label(text: str) -> tuple[str, str]:
 def _problems(folder: Path, labels: Sequence[tuple[str, str]]) -> list[Problem]:
     problems = []
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        problems.append(
-            Problem(str(folder), "exists and is not empty", "a new folder", "choose another name")
-        )
+        problems.append(Problem(str(folder), "exists and is not empty", "a new folder", "choose another name"))
     if len(labels) < 2:
         problems.append(
-            Problem(
-                "--label", f"{len(labels)} label given", "at least two", 'repeat --label "Name: description"'
-            )
+            Problem("--label", f"{len(labels)} label given", "at least two", 'repeat --label "Name: description"')
         )
     names = [name for name, _ in labels]
-    problems += [
-        Problem("--label", "a label without a name", '"Name: description"') for name in names if not name
-    ]
+    problems += [Problem("--label", "a label without a name", '"Name: description"') for name in names if not name]
     problems += [
         Problem("--label", f"{n!r} is given twice", "distinct names")
         for n in sorted({n for n in names if names.count(n) > 1})
@@ -104,9 +98,7 @@ def _pipeline(
     ]
     for label, description in labels:
         about = _ABOUT.sub("", description)
-        blocks.append(
-            f"[[labels]]\nname = {_text(label)}" + (f"\ndescription = {_text(about)}" if about else "")
-        )
+        blocks.append(f"[[labels]]\nname = {_text(label)}" + (f"\ndescription = {_text(about)}" if about else ""))
     blocks.append("\n".join(_input_lines(folder, where, text_columns, id_column)))
     return "\n\n".join(blocks) + "\n"
 
@@ -144,11 +136,7 @@ def _lexicon(labels: Sequence[tuple[str, str]]) -> str:
 
 def _terms(description: str) -> list[str]:
     pieces = _PIECES.split(_ABOUT.sub("", description).strip(" ."))
-    return [
-        p.casefold()
-        for p in pieces
-        if len(p) > 2 and len(p.split()) <= _TERM_WORDS and "kind" not in p.casefold()
-    ]
+    return [p.casefold() for p in pieces if len(p) > 2 and len(p.split()) <= _TERM_WORDS and "kind" not in p.casefold()]
 
 
 def _write(folder: Path, files: dict[str, str]) -> list[Path]:

@@ -33,9 +33,7 @@ def load(rulebook: str | Path, *, device: str | None = None, store: str | Path |
     loaded = load_rulebook(rulebook)
     chosen = choose(device or loaded.config.run.device)
     memory = SignalStore(Path(store), max_bytes=int(loaded.config.run.store_max_gb * 1e9)) if store else None
-    return Jury(
-        Panel(loaded, chosen, store=memory, profiles=Path(store).parent / "profiles" if store else None)
-    )
+    return Jury(Panel(loaded, chosen, store=memory, profiles=Path(store).parent / "profiles" if store else None))
 
 
 class Jury:
@@ -144,10 +142,7 @@ class Jury:
         if missing:
             names = [str(c) for c in frame.columns]
             raise ConfigError(
-                [
-                    Problem(f'column "{c}"', "is missing from the frame", "", close_match(c, names))
-                    for c in missing
-                ]
+                [Problem(f'column "{c}"', "is missing from the frame", "", close_match(c, names)) for c in missing]
             )
         columns = [frame[c].tolist() for c in config.text]
         joined = []

@@ -65,9 +65,7 @@ def read_labels(rulebook: Rulebook, path: str, *, where: str | None = None) -> L
             f" or the id column ({config.id})" if config.id else ""
         )
         raise LabelsError(
-            Problem(
-                path, "rows cannot be matched to texts", wanted, f"found: {', '.join(listing.columns[:12])}"
-            )
+            Problem(path, "rows cannot be matched to texts", wanted, f"found: {', '.join(listing.columns[:12])}")
         )
     if has_text:
         keep = {"passthrough": (label_column,), "timestamp": None, "id": config.id if has_id else None}
@@ -81,9 +79,7 @@ def read_labels(rulebook: Rulebook, path: str, *, where: str | None = None) -> L
         )
         ids, rejected = _read_all(path, as_text)
         given = dict(zip(ids["row_id"].to_pylist(), ids[label_column].to_pylist(), strict=True))
-        rows, _ = _read_all(
-            input_of(rulebook, where), config.model_copy(update={"passthrough": ()}), only=set(given)
-        )
+        rows, _ = _read_all(input_of(rulebook, where), config.model_copy(update={"passthrough": ()}), only=set(given))
     return _joined(rulebook, path, rows, given, rejected)
 
 
@@ -108,9 +104,7 @@ def _read_all(where: str, config: InputConfig, *, only: set[str] | None = None) 
     return pa.concat_tables(tables), rejected
 
 
-def _joined(
-    rulebook: Rulebook, path: str, rows: pa.Table, given: dict[str, object], rejected: int
-) -> LabelledRows:
+def _joined(rulebook: Rulebook, path: str, rows: pa.Table, given: dict[str, object], rejected: int) -> LabelledRows:
     labels = rulebook.config.label_names
     multi = rulebook.config.multi_label
     ids = rows["row_id"].to_pylist()
@@ -118,9 +112,7 @@ def _joined(
     check_labels(path, wanted, labels)
     keep = [k for k, names in enumerate(wanted) if multi or names]
     if not multi and any(len(wanted[k]) > 1 for k in keep):
-        raise LabelsError(
-            Problem(path, "rows with several labels", "one label per row", "set multi_label = true")
-        )
+        raise LabelsError(Problem(path, "rows with several labels", "one label per row", "set multi_label = true"))
     if not keep:
         raise LabelsError(Problem(path, "no labelled rows", "at least one row with a known label and a text"))
     skipped = {
@@ -190,7 +182,5 @@ def scored_rows(panel: Panel, texts: Sequence[str], progress: Progress | None = 
     place = {t: i for i, t in enumerate(distinct)}
     back = [place[t] for t in texts]
     signals = panel.score(TextBatch(tuple(text_digest(t) for t in distinct), distinct), progress)
-    stages = tuple(
-        StageSignals(s.stage, s.version, s.fingerprint, s.block.take(back)) for s in signals.stages
-    )
+    stages = tuple(StageSignals(s.stage, s.version, s.fingerprint, s.block.take(back)) for s in signals.stages)
     return Scored(tuple(texts), stages)

@@ -26,9 +26,7 @@ from textjury.types import Decision, Scored, StageInfo, TextBatch
 class Panel:
     """Stages, store and ensemble of one rulebook on one device. Models are loaded when first needed."""
 
-    def __init__(
-        self, rulebook: Rulebook, device: Device, *, store: SignalStore | None, profiles: Path | None
-    ):
+    def __init__(self, rulebook: Rulebook, device: Device, *, store: SignalStore | None, profiles: Path | None):
         self.rulebook = rulebook
         self.device = device
         self.store = store

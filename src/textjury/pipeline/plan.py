@@ -87,9 +87,7 @@ def input_of(rulebook: Rulebook, where: str | None) -> str:
     path = rulebook.config.input.path
     if not path:
         place = rulebook.toml.place("input", "path")
-        raise ConfigError(
-            Problem(place, "no input", "a file, folder, glob or URL", "give --input, or set input.path")
-        )
+        raise ConfigError(Problem(place, "no input", "a file, folder, glob or URL", "give --input, or set input.path"))
     return path if "://" in path or Path(path).is_absolute() else str(rulebook.folder / path)
 
 
@@ -117,8 +115,7 @@ def make_plan(
     panel = Panel(rulebook, chosen, store=None, profiles=places.profiles)
     _check_writable(places)
     notes = tuple(
-        f"the fitted ensemble is older than the rulebook: {change}; consider fitting again"
-        for change in panel.stale
+        f"the fitted ensemble is older than the rulebook: {change}; consider fitting again" for change in panel.stale
     )
     plan = Plan(
         rulebook=rulebook,
@@ -138,18 +135,14 @@ def make_plan(
 def output_schemas(rulebook: Rulebook, passthrough: Sequence[pa.Field]) -> dict[str, pa.Schema]:
     """The exact schemas of a rulebook's data tables."""
     config = rulebook.config
-    predictions = schema(
-        "predictions", labels=config.label_names, passthrough=passthrough, text=config.output.text
-    )
+    predictions = schema("predictions", labels=config.label_names, passthrough=passthrough, text=config.output.text)
     return {"predictions": predictions, **{t: schema(t) for t in ("signals", "evidence", "rejects")}}
 
 
 def _digested(plan: Plan) -> Plan:
     config = plan.rulebook.config
     basis = {
-        "rulebook": config.model_dump(
-            mode="json", include={"name", "multi_label", "labels", "input", "ensemble"}
-        ),
+        "rulebook": config.model_dump(mode="json", include={"name", "multi_label", "labels", "input", "ensemble"}),
         "output": config.output.model_dump(mode="json", include={"text", "vectors"}),
         "stages": plan.stages,
         "ensemble": plan.ensemble,
@@ -172,9 +165,7 @@ def _check_writable(places: Places) -> None:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            problems.append(
-                Problem(str(folder), f"cannot be written ({error.strerror})", "a writable folder")
-            )
+            problems.append(Problem(str(folder), f"cannot be written ({error.strerror})", "a writable folder"))
     if problems:
         raise PlanError(problems)
 

@@ -70,9 +70,7 @@ class Run:
     @property
     def jobs(self) -> list[ShardJob]:
         """Shards that are not finished yet."""
-        return [
-            ShardJob(str(self.plan_file), i) for i in range(self.ingested.shards) if i not in self.resumed
-        ]
+        return [ShardJob(str(self.plan_file), i) for i in range(self.ingested.shards) if i not in self.resumed]
 
 
 def run(
@@ -90,9 +88,7 @@ def run(
         failures: list[Problem] = []
         try:
             _panel(str(under_way.plan_file))  # what does not fit stops the run here, not shard by shard
-            for outcome in (executor or LocalExecutor()).map(
-                partial(run_shard, progress=events), under_way.jobs
-            ):
+            for outcome in (executor or LocalExecutor()).map(partial(run_shard, progress=events), under_way.jobs):
                 if outcome.error is not None:
                     failures.append(failure(outcome.job.index, outcome.error))
                 elif events is not None:
@@ -231,9 +227,7 @@ def _meta(scored: ShardTables, panel: Panel, seconds: float) -> dict[str, Any]:
 def failure(index: int, error: Exception) -> Problem:
     """A shard's failure in one line. Unknown exceptions give their type only: their message may hold text."""
     said = str(error) if isinstance(error, TextjuryError) else type(error).__name__
-    return Problem(
-        f"shard {index}", said, "", "fix the cause and run again: finished shards are not paid for twice"
-    )
+    return Problem(f"shard {index}", said, "", "fix the cause and run again: finished shards are not paid for twice")
 
 
 def finish(under_way: Run, failures: list[Problem]) -> RunReport:
@@ -248,9 +242,7 @@ def finish(under_way: Run, failures: list[Problem]) -> RunReport:
         report = _report(under_way, metas)
         _check_reject_share(report, plan)
         schemas = output_schemas(plan.rulebook, plan.passthrough)
-        check_spool(
-            spool, Expected(plan.date, under_way.ingested.shards, under_way.ingested.records, schemas)
-        )
+        check_spool(spool, Expected(plan.date, under_way.ingested.shards, under_way.ingested.records, schemas))
         files = spool.digests()
         for index, meta in sorted(metas.items()):
             ledger.append(_shard_record(index, meta, files[index]).body(run_id=under_way.run_id))
@@ -287,9 +279,7 @@ def manifest_of(plan: Plan, run_id: str) -> RunManifest:
 
 
 def _shard_record(index: int, meta: Mapping[str, Any], files: Mapping[str, str]) -> ShardRecord:
-    return ShardRecord(
-        index, meta["records"], meta["rows"], meta["rejected"], meta["seconds"], meta["stages"], files
-    )
+    return ShardRecord(index, meta["records"], meta["rows"], meta["rejected"], meta["seconds"], meta["stages"], files)
 
 
 def _seal(plan: Plan, report: RunReport, rows: Mapping[str, int], dates: Set[str] = frozenset()) -> None:
@@ -321,9 +311,7 @@ def _check_reject_share(report: RunReport, plan: Plan) -> None:
     if report.rows_in and report.rejected / report.rows_in > limit:
         place = plan.rulebook.toml.place("run", "max_reject_share")
         said = f"{report.rejected} of {report.rows_in} records were rejected"
-        raise PublishError(
-            Problem(place, said, f"a share of at most {limit}", "look at the input, or raise the limit")
-        )
+        raise PublishError(Problem(place, said, f"a share of at most {limit}", "look at the input, or raise the limit"))
 
 
 def _report(under_way: Run, metas: Mapping[int, Mapping[str, Any]]) -> RunReport:
@@ -365,9 +353,7 @@ def _report(under_way: Run, metas: Mapping[int, Mapping[str, Any]]) -> RunReport
 def _store_notes(stages: Mapping[str, StageCount]) -> tuple[str, ...]:
     lost = sum(count.not_stored for count in stages.values())
     return (
-        (
-            f"the signal store could not take {lost:,} signals (is its disk full?): they will be computed again",
-        )
+        (f"the signal store could not take {lost:,} signals (is its disk full?): they will be computed again",)
         if lost
         else ()
     )

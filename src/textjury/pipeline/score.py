@@ -159,9 +159,7 @@ def _score_chunk(stage: Stage, chunk: TextBatch, store: SignalStore | None, coun
     return _join([_assemble(part, pieces[part.name], len(chunk)) for part in parts])
 
 
-def _remember(
-    store: SignalStore, part: Part, digests: Sequence[str], block: SignalBlock, count: StageCount
-) -> None:
+def _remember(store: SignalStore, part: Part, digests: Sequence[str], block: SignalBlock, count: StageCount) -> None:
     """Put a block into the store. A store that cannot take it costs time on the next night, not this night's result."""
     try:
         store.put(part.fingerprint, digests, block)
@@ -192,9 +190,7 @@ def _patterns(missing: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:
     groups = []
     for g in range(columns.shape[1]):
         if columns[:, g].any():
-            groups.append(
-                (tuple(np.flatnonzero(columns[:, g]).tolist()), np.flatnonzero(inverse.ravel() == g))
-            )
+            groups.append((tuple(np.flatnonzero(columns[:, g]).tolist()), np.flatnonzero(inverse.ravel() == g)))
     return groups
 
 
@@ -207,9 +203,7 @@ def _rows_of(pieces: Sequence[tuple[np.ndarray, SignalBlock]], rows: np.ndarray)
 def _checked(stage: Stage, part: Part, fresh: Mapping[str, SignalBlock], n: int) -> SignalBlock:
     block = fresh.get(part.name)
     if block is None or block.columns != part.columns or len(block) != n:
-        raise InternalError(
-            f"stage {stage.name!r} did not give the columns of its part {part.name!r} for {n} texts"
-        )
+        raise InternalError(f"stage {stage.name!r} did not give the columns of its part {part.name!r} for {n} texts")
     return block
 
 

@@ -69,9 +69,7 @@ def predict_shard(
         "evidence": _evidence(prepared, signals, stamp),
         "rejects": _rejects(rejects, stamp),
     }
-    chosen = (
-        decision.chosen[prepared.place].sum(axis=0) if len(prepared.place) else np.zeros(len(decision.labels))
-    )
+    chosen = decision.chosen[prepared.place].sum(axis=0) if len(prepared.place) else np.zeros(len(decision.labels))
     return ShardTables(
         tables=tables,
         counts=signals.counts,
@@ -124,9 +122,7 @@ def _predictions(
         "margin": pa.array(decision.margin[place]),
         "needs_review": pa.array(needs[place]),
         "review_reason": pa.array(decision.review, pa.string()).take(pa.array(place)),
-        "decided_by": pa.array([decision.decided_by], pa.string()).take(
-            pa.array(np.zeros(len(place), np.int32))
-        ),
+        "decided_by": pa.array([decision.decided_by], pa.string()).take(pa.array(np.zeros(len(place), np.int32))),
         "score": pa.array(decision.scores[n_unique, best][place]),
         "contributions": _contributions(decision, best).take(pa.array(place)),
         **{f"p_{name}": pa.array(decision.probabilities[place, i]) for i, name in enumerate(decision.labels)},
@@ -187,9 +183,7 @@ def _stage_rows(panel: Panel, stage: StageSignals, rows: _Rows, keep_private: bo
         {
             "row_id": rows.table["row_id"],
             "stage": pa.array([stage.key], pa.string()).take(zeros),
-            "state": pa.array(STATE_NAMES[block.state][place], pa.string())
-            if n
-            else pa.array([], pa.string()),
+            "state": pa.array(STATE_NAMES[block.state][place], pa.string()) if n else pa.array([], pa.string()),
             "fault": faults.take(pa.array(place)),
             "tokens_read": pa.array(block.tokens_read[place], pa.int32()),
             "tokens_total": pa.array(block.tokens_total[place], pa.int32()),
@@ -234,22 +228,16 @@ def _evidence(rows: _Rows, signals: Signals, stamp: Stamp) -> pa.Table:
         return _table("evidence", _empty("evidence"), schema("evidence"))
     order = np.argsort(np.array(ids), kind="stable")
     target = schema("evidence")
-    columns: dict[str, pa.Array] = {
-        name: pa.array(records[name], target.field(name).type) for name in records
-    }
+    columns: dict[str, pa.Array] = {name: pa.array(records[name], target.field(name).type) for name in records}
     columns["row_id"] = rows.table["row_id"].combine_chunks().take(pa.array(np.array(ids)))
     table = pa.table(columns).take(pa.array(order))
-    return _table(
-        "evidence", {**{c: table[c] for c in table.column_names}, **_stamped(len(ids), stamp)}, target
-    )
+    return _table("evidence", {**{c: table[c] for c in table.column_names}, **_stamped(len(ids), stamp)}, target)
 
 
 def _rejects(rejects: Sequence[Reject], stamp: Stamp) -> pa.Table:
     target = schema("rejects")
     names = ("source", "record", "row_id", "reason", "detail")
-    columns: dict[str, pa.Array] = {
-        n: pa.array([getattr(r, n) for r in rejects], target.field(n).type) for n in names
-    }
+    columns: dict[str, pa.Array] = {n: pa.array([getattr(r, n) for r in rejects], target.field(n).type) for n in names}
     return _table("rejects", {**columns, **_stamped(len(rejects), stamp)}, target)
 
 

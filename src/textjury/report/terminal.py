@@ -135,16 +135,13 @@ def show_forecast(forecast: Mapping[str, Any]) -> None:
 def show_rule_tests(results: Sequence[Mapping[str, Any]]) -> None:
     failed = [r for r in results if not r["ok"]]
     for result in failed:
-        _out.print(
-            f"FAIL {result['place']}: {result['problem']}", highlight=False, markup=False, soft_wrap=True
-        )
+        _out.print(f"FAIL {result['place']}: {result['problem']}", highlight=False, markup=False, soft_wrap=True)
     _out.print(f"{len(results) - len(failed)} examples passed, {len(failed)} failed", highlight=False)
 
 
 def show_fit(result: Mapping[str, Any], rulebook: str, labels: str) -> None:
     _out.print(
-        f"fitted on {result['rows']:,} rows: {result['digest'][:16]}"
-        + (" (active)" if result["active"] else ""),
+        f"fitted on {result['rows']:,} rows: {result['digest'][:16]}" + (" (active)" if result["active"] else ""),
         highlight=False,
     )
     show_table("out of fold", result["scores"])
@@ -169,9 +166,7 @@ def show_doctor(findings: Mapping[str, Any]) -> None:
     show_table("models", findings["models"])
     for problem in findings["problems"]:
         _out.print(f"FAIL {problem}", highlight=False, markup=False, soft_wrap=True)
-    _out.print(
-        "healthy" if not findings["problems"] else f"{len(findings['problems'])} problems", highlight=False
-    )
+    _out.print("healthy" if not findings["problems"] else f"{len(findings['problems'])} problems", highlight=False)
 
 
 def show_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

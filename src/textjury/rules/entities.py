@@ -99,8 +99,7 @@ class EntityBook:
         return tuple(
             rule
             for i, rule in enumerate(self.rules)
-            if (wanted is None or not rule.types or wanted in rule.types)
-            and (i in named or not rule.spellings)
+            if (wanted is None or not rule.types or wanted in rule.types) and (i in named or not rule.spellings)
         )
 
     def run_examples(self) -> tuple[ExampleResult, ...]:
@@ -123,9 +122,7 @@ class EntityBook:
         if self._names is None:
             return frozenset()
         found = self._names.find_matches_as_indexes(folded, overlapping=True)
-        return frozenset(
-            self._owners[n] for n, start, end in found if is_start(folded, start) and is_end(folded, end)
-        )
+        return frozenset(self._owners[n] for n, start, end in found if is_start(folded, start) and is_end(folded, end))
 
 
 def _facts(rule: EntityRule) -> list[object]:

@@ -134,9 +134,7 @@ def pattern_rule(entry: PatternEntry, place: str) -> PatternRule:
 
 def _guard(entry: PatternEntry) -> Guard:
     name, _, reach = entry.guard_scope.partition(":")
-    within: Literal["text", "line", "near"] = (
-        "near" if name == "near" else "line" if name == "line" else "text"
-    )
+    within: Literal["text", "line", "near"] = "near" if name == "near" else "line" if name == "line" else "text"
     return Guard(entry.require, entry.unless, within, int(reach or 0))
 
 

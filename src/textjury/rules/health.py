@@ -37,9 +37,7 @@ def run_examples(rules: RuleSet) -> tuple[ExampleResult, ...]:
 
 def _examples_of(rule: Rule, rules: RuleSet) -> list[ExampleResult]:
     alone = (
-        RuleSet((rule,), (), rules.negation)
-        if isinstance(rule, PatternRule)
-        else RuleSet((), (rule,), rules.negation)
+        RuleSet((rule,), (), rules.negation) if isinstance(rule, PatternRule) else RuleSet((), (rule,), rules.negation)
     )
     matcher = RuleMatcher(alone)
     kinds: tuple[tuple[ExampleKind, tuple[str, ...]], ...] = (
@@ -51,9 +49,7 @@ def _examples_of(rule: Rule, rules: RuleSet) -> list[ExampleResult]:
     for kind, texts in kinds:
         for number, text in enumerate(texts, start=1):
             found = _outcome(matcher.hits(normalise(text).text))
-            results.append(
-                ExampleResult(rule.id, rule.label, kind, number, text, found == kind, found, rule.place)
-            )
+            results.append(ExampleResult(rule.id, rule.label, kind, number, text, found == kind, found, rule.place))
     return results
 
 
@@ -152,23 +148,17 @@ def _counts(
     contrary = _contrary(votes.sign, labels, multi_label)
     right = np.zeros(fired.shape, bool) if targets is None else _right(votes.sign, labels, targets)
     masks = (fired, fired & together, contrary, votes.sign != 0, right)
-    return np.stack(
-        [votes.hits.sum(axis=0), votes.negated.sum(axis=0), *(mask.sum(axis=0) for mask in masks)]
-    )
+    return np.stack([votes.hits.sum(axis=0), votes.negated.sum(axis=0), *(mask.sum(axis=0) for mask in masks)])
 
 
-def _contrary(
-    sign: npt.NDArray[np.int8], labels: npt.NDArray[np.object_], multi_label: bool
-) -> npt.NDArray[np.bool_]:
+def _contrary(sign: npt.NDArray[np.int8], labels: npt.NDArray[np.object_], multi_label: bool) -> npt.NDArray[np.bool_]:
     """Where some other rule says the contrary of this one, ``[n, r]``."""
     result = np.zeros(sign.shape, bool)
     all_for = (sign > 0).sum(axis=1)
     for label in dict.fromkeys(labels.tolist()):
         mine = labels == label
         pro, contra = sign[:, mine] > 0, sign[:, mine] < 0
-        result[:, mine] = (pro & contra.any(axis=1, keepdims=True)) | (
-            contra & pro.any(axis=1, keepdims=True)
-        )
+        result[:, mine] = (pro & contra.any(axis=1, keepdims=True)) | (contra & pro.any(axis=1, keepdims=True))
         if not multi_label:
             elsewhere = all_for > pro.sum(axis=1)
             result[:, mine] |= pro & elsewhere[:, None]

@@ -49,9 +49,7 @@ class Lexicon:
         if not found:
             return []
         places = [
-            (start, -end, number)
-            for form, start, end in found
-            for number in self._fitting(text, form, start, end)
+            (start, -end, number) for form, start, end in found for number in self._fitting(text, form, start, end)
         ]
         return list(self._counted(text, sorted(set(places))))
 

@@ -34,9 +34,7 @@ class RuleMatcher:
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
         scopes = dict.fromkeys(_region(rule.scope) for rule in rules.patterns)
-        self._banks = tuple(
-            _Bank(scope, [r for r in rules.patterns if _region(r.scope) == scope]) for scope in scopes
-        )
+        self._banks = tuple(_Bank(scope, [r for r in rules.patterns if _region(r.scope) == scope]) for scope in scopes)
         self._lexicon = Lexicon(rules.terms, rules.negation)
 
     def match(self, texts: Sequence[str]) -> list[list[Hit]]:

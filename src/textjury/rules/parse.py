@@ -100,9 +100,7 @@ def _terms(toml: TomlFile, reading: _Reading) -> Iterator[TermRule]:
                 reading.problems.append(Problem(place, "a term is blank", "words or phrases", "remove it"))
             elif key in owners:
                 problem = f"term {shown(term)} of label {shown(entry.label)} is also in rule {owners[key]!r}"
-                reading.problems.append(
-                    Problem(place, problem, "each term once per label", "remove one of them")
-                )
+                reading.problems.append(Problem(place, problem, "each term once per label", "remove one of them"))
             else:
                 owners[key] = entry.id
         yield term_rule(entry, toml.place("term", number))
@@ -148,9 +146,7 @@ def _check_name(toml: TomlFile, table: str, number: int, entry: Any, reading: _R
     if entry.label not in reading.labels:
         hint = close_match(entry.label, reading.labels)
         place = toml.place(table, number, "label")
-        reading.problems.append(
-            Problem(place, f"no label {shown(entry.label)}", "a label of pipeline.toml", hint)
-        )
+        reading.problems.append(Problem(place, f"no label {shown(entry.label)}", "a label of pipeline.toml", hint))
 
 
 def _table(toml: TomlFile, name: str, model: type[BaseModel], reading: _Reading) -> dict[str, Any]:
@@ -183,9 +179,7 @@ def _valid(
     return None
 
 
-def _worded(
-    toml: TomlFile, keys: tuple[str | int, ...], item: Mapping[str, Any], model: type[BaseModel]
-) -> Problem:
+def _worded(toml: TomlFile, keys: tuple[str | int, ...], item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     """One pydantic error in the house's wording."""
     inner = tuple(item["loc"])
     place = toml.place(*keys, *inner)

@@ -82,8 +82,7 @@ class Expression:
         index = self._wide.groupindex  # names are bytes, as the pattern is
         marks = self._markers
         edges, insides, tails = (
-            tuple(index[name.encode()] for name in names)
-            for names in (marks.edges, marks.insides, marks.tails)
+            tuple(index[name.encode()] for name in names) for names in (marks.edges, marks.insides, marks.tails)
         )
         return edges, insides, tails
 

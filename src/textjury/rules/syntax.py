@@ -131,9 +131,7 @@ def has_gap(regex: str) -> bool:
 def _gap(node: Node, followed: bool) -> bool:
     if node.type == "seq":
         return any(
-            _gap(
-                item, followed or not all(rest.type in ("assert", "boundary") for rest in node.items[i + 1 :])
-            )
+            _gap(item, followed or not all(rest.type in ("assert", "boundary") for rest in node.items[i + 1 :]))
             for i, item in enumerate(node.items)
         )
     if node.type == "repeat":
@@ -269,9 +267,7 @@ class _Writer:
     def _repeat(self, node: Node, context: _Context) -> str:
         body = node.items[0]
         once = node.text[0] == "?"
-        around = (
-            context if once else _Context(context.before | _last(body), context.after | _first(body), False)
-        )
+        around = context if once else _Context(context.before | _last(body), context.after | _first(body), False)
         text = self.write(body, replace(around, tail=context.tail and once))
         single = body.type in ("atom", "group") and not (
             body.type == "atom" and text != body.text and not text.startswith("[")

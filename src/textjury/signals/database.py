@@ -107,9 +107,7 @@ def opened(path: Path, *, read_only: bool) -> tuple[sqlite3.Connection, str | No
         raise explained(error, path) from error
 
 
-def replaced(
-    path: Path, connection: sqlite3.Connection, inode: tuple[int, int], why: Exception
-) -> str | None:
+def replaced(path: Path, connection: sqlite3.Connection, inode: tuple[int, int], why: Exception) -> str | None:
     """Sets the damaged file of an open ``connection`` aside, unless another process did so already."""
     with suppress(sqlite3.Error):
         connection.close()

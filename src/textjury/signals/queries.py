@@ -91,9 +91,7 @@ def find_texts(connection: sqlite3.Connection, keys: Keys) -> FoundTexts:
     return FoundTexts(ids, np.unique(np.concatenate(stale)))
 
 
-def tidy(
-    connection: sqlite3.Connection, fingerprints: Sequence[str], stale: _Ids, bad: Sequence[int]
-) -> None:
+def tidy(connection: sqlite3.Connection, fingerprints: Sequence[str], stale: _Ids, bad: Sequence[int]) -> None:
     """Notes today's use and deletes bad records; a full disk or a busy writer does not stop a reader."""
     day, asked = today(), json.dumps(list(fingerprints))
     old = connection.execute(_OLD_PARTS, (asked, day)).fetchall()
@@ -112,9 +110,7 @@ def tidy(
             connection.rollback()
 
 
-def read(
-    connection: sqlite3.Connection, fingerprint: str, keys: Keys, ids: _Ids
-) -> tuple[StoredBlock, list[int]]:
+def read(connection: sqlite3.Connection, fingerprint: str, keys: Keys, ids: _Ids) -> tuple[StoredBlock, list[int]]:
     """The sound records of a part, and the entry keys of the bad ones."""
     part = _part(connection, fingerprint)
     rows = _entries(connection, part[0], ids, what="entries.key, data, evidence") if part else []
@@ -160,9 +156,7 @@ def write(connection: sqlite3.Connection, records: Records) -> None:
 
 def scan(connection: sqlite3.Connection) -> Iterator[tuple[int, list[int], list[int]]]:
     """All records, some at a time: how many, keys that fail their check, keys without text or part."""
-    parts = {
-        row[0]: row[1:] for row in connection.execute("SELECT id, fingerprint, columns, seed FROM parts")
-    }
+    parts = {row[0]: row[1:] for row in connection.execute("SELECT id, fingerprint, columns, seed FROM parts")}
     after = -1
     while rows := connection.execute(_SCAN, (_TEXT_MASK, after, _SCAN_ROWS)).fetchall():
         after = rows[-1][0]

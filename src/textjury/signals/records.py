@@ -67,9 +67,7 @@ def part_seed(fingerprint: str, columns: str) -> int:
     return zlib.crc32(columns.encode(), zlib.crc32(fingerprint.encode()))
 
 
-def encode(
-    block: SignalBlock, raw: npt.NDArray[np.uint8], seed: int
-) -> tuple[list[bytes], list[bytes | None]]:
+def encode(block: SignalBlock, raw: npt.NDArray[np.uint8], seed: int) -> tuple[list[bytes], list[bytes | None]]:
     """Record and evidence bytes for every text of ``block``; ``raw`` holds their digests ``[n, 16]``."""
     rows = np.zeros(len(block), record_type(len(block.columns)))
     rows["state"], rows["read"], rows["total"] = block.state, block.tokens_read, block.tokens_total

@@ -134,9 +134,7 @@ class SignalStore:
         """Which texts have a record of this part (bool ``[n]``); the records themselves are not checked."""
         return self.known_many([fingerprint], digests)[fingerprint]
 
-    def known_many(
-        self, fingerprints: Sequence[str], digests: Sequence[str]
-    ) -> dict[str, npt.NDArray[np.bool_]]:
+    def known_many(self, fingerprints: Sequence[str], digests: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
         """Which texts have a record, for several parts at once, by fingerprint."""
         keys = Keys.of(digests)
 
@@ -262,9 +260,7 @@ class SignalStore:
         width = record_type(len(block.columns)).itemsize + notes
         return max(1, min(_WRITE_ROWS, min(_WRITE_BYTES, self.max_bytes // 8) // width))
 
-    def _put(
-        self, connection: sqlite3.Connection, *, fingerprint: str, keys: Keys, block: SignalBlock
-    ) -> None:
+    def _put(self, connection: sqlite3.Connection, *, fingerprint: str, keys: Keys, block: SignalBlock) -> None:
         records = queries.prepared(fingerprint, keys, block)
         self._make_room(connection, bound.estimated_bytes(records.data, records.evidence))
         queries.write(connection, records)

@@ -59,9 +59,7 @@ def read_head(filesystem: pafs.FileSystem, file: InputFile, config: InputConfig)
     if any("\x00" in name for name in header):
         raise HeadError("has NUL characters in its header; is it UTF-16? set input.encoding")
     columns = pa.schema([(name, pa.string()) for name in header])
-    return InputFile(
-        file.path, file.relative, file.size, "csv", columns, file.partitions, encoding, delimiter, newline
-    )
+    return InputFile(file.path, file.relative, file.size, "csv", columns, file.partitions, encoding, delimiter, newline)
 
 
 def _dialect(text: str, newline: str, config: InputConfig) -> tuple[str, list[str]]:
@@ -134,16 +132,12 @@ class CsvRecords:
     *inside* (``"a "big" one"``) is taken as spreadsheets take it.
     """
 
-    def __init__(
-        self, filesystem: pafs.FileSystem, file: InputFile, config: InputConfig, used: Sequence[str]
-    ):
+    def __init__(self, filesystem: pafs.FileSystem, file: InputFile, config: InputConfig, used: Sequence[str]):
         # A process-wide limit of the standard module, 128 KiB unless raised.
         self._limit = max(MAX_RECORD, 4 * config.max_chars)
         csv.field_size_limit(max(csv.field_size_limit(), self._limit))
         stream = filesystem.open_input_stream(file.path, buffer_size=1 << 20)
-        self._stream = io.TextIOWrapper(
-            stream, encoding=file.encoding, errors="textjury.mark", newline=file.newline
-        )
+        self._stream = io.TextIOWrapper(stream, encoding=file.encoding, errors="textjury.mark", newline=file.newline)
         self._readline: Callable[[], str] = partial(self._stream.readline, self._limit)
         self._blocks = iter(self._readline, "")
         self._file, self._quote = file, config.quote
@@ -268,10 +262,7 @@ class CsvRecords:
             return {name: pa.array(fields[at], pa.string()) for name, at in self._used}, {}
         except UnicodeEncodeError:
             return {}, {
-                i: name
-                for name, at in reversed(self._used)
-                for i, value in enumerate(fields[at])
-                if _MARK in value
+                i: name for name, at in reversed(self._used) for i, value in enumerate(fields[at]) if _MARK in value
             }
 
     def _undecodable(self, record: list[str], number: int, column: str) -> Reject:

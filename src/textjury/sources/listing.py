@@ -83,16 +83,12 @@ def _setting_problems(config: InputConfig) -> Iterable[Problem]:
         io.TextIOWrapper(io.BytesIO(), encoding=config.encoding).close()
     except (LookupError, ValueError):
         found = shown(config.encoding)
-        yield Problem(
-            'input "encoding"', f"{found} is not known", "for example utf-8, utf-16, latin-1, cp1252"
-        )
+        yield Problem('input "encoding"', f"{found} is not known", "for example utf-8, utf-16, latin-1, cp1252")
     if config.delimiter != "auto" and (len(delimiter_of(config)) != 1 or delimiter_of(config) in '"\r\n'):
         found = shown(config.delimiter)
         yield Problem('input "delimiter"', f"{found} cannot be used", 'one character, "tab" or "auto"')
     if len(config.quote) > 1 or config.quote in ("\r", "\n", delimiter_of(config)):
-        yield Problem(
-            'input "quote"', f"{shown(config.quote)} cannot be used", 'one character, or "" for none'
-        )
+        yield Problem('input "quote"', f"{shown(config.quote)} cannot be used", 'one character, or "" for none')
     taken = {field.name for field in ROW_FIELDS}
     for name in dict.fromkeys(config.passthrough):
         if name in taken:
@@ -114,9 +110,7 @@ def _open(place: Place, config: InputConfig, found: Found) -> InputFile | Proble
     kind = _format(found.relative, config)
     if kind is None:
         remedy = 'set input.format to "csv" or "parquet"'
-        return Problem(
-            found.relative, "has a name that tells no format", ", ".join(_suffixes(config)), remedy
-        )
+        return Problem(found.relative, "has a name that tells no format", ", ".join(_suffixes(config)), remedy)
     file = InputFile(found.path, found.relative, found.size, kind, pa.schema([]), partitions(found.relative))
     try:
         if kind == "csv":

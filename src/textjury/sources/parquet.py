@@ -41,9 +41,7 @@ def plain(kind: pa.DataType) -> pa.DataType:
 class ParquetRecords:
     """The records of one Parquet file, taken some at a time."""
 
-    def __init__(
-        self, filesystem: pafs.FileSystem, file: InputFile, config: InputConfig, used: Sequence[str]
-    ):
+    def __init__(self, filesystem: pafs.FileSystem, file: InputFile, config: InputConfig, used: Sequence[str]):
         self._file, self._used, self._id = file, tuple(used), config.id
         # Columns read as text; the others keep their own type.
         self._as_text = {*config.text, *filter(None, (config.id, config.timestamp, config.group))}

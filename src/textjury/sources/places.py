@@ -82,9 +82,7 @@ def find(place: Place, *, suffixes: Sequence[str]) -> tuple[Found, ...]:
         elif _MAGIC.search(place.path):
             found = _matching(place)
         else:
-            raise SourceError(
-                Problem(place.name, "does not exist", "a file, a folder or a glob", _nearby(place))
-            )
+            raise SourceError(Problem(place.name, "does not exist", "a file, a folder or a glob", _nearby(place)))
     except (OSError, pa.ArrowException) as error:
         raise SourceError(Problem(place.name, f"cannot be listed: {reason(error)}")) from None
     if not found:
@@ -119,11 +117,7 @@ def _in_folder(place: Place, suffixes: Sequence[str]) -> list[Found]:
         if relative.startswith("_delta_log/") or "/_delta_log/" in relative:
             problem = "is a Delta table, whose folder also holds files of older versions"
             raise SourceError(Problem(place.name, problem, "CSV or Parquet files", "export the table first"))
-        if (
-            info.type == pafs.FileType.File
-            and _is_data(relative)
-            and relative.lower().endswith(tuple(suffixes))
-        ):
+        if info.type == pafs.FileType.File and _is_data(relative) and relative.lower().endswith(tuple(suffixes)):
             found.append(Found(info.path, relative, info.size))
     return found
 

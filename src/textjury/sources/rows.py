@@ -117,9 +117,7 @@ def _row_ids(records: Records, config: InputConfig) -> list[str | None]:
         relative = records.file.relative
         return [text_digest(f"{relative}\x00{number}") for number in records.numbers.tolist()]
     trimmed = pc.utf8_trim_whitespace(as_text(records.column(config.id)))
-    ids: list[str | None] = pc.if_else(
-        pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed
-    ).to_pylist()
+    ids: list[str | None] = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed).to_pylist()
     return ids
 
 

@@ -108,9 +108,7 @@ class ClassifierStage:
             max_windows=self._config.max_windows,
         )
         odds = self._log_odds(model.window_logits(cuts.of(ids)), cuts)
-        state = np.where(
-            cuts.total == 0, State.ABSTAIN, np.where(np.isfinite(odds).all(axis=1), State.OK, State.FAULT)
-        )
+        state = np.where(cuts.total == 0, State.ABSTAIN, np.where(np.isfinite(odds).all(axis=1), State.OK, State.FAULT))
         values = np.stack([odds, _logistic(odds)], axis=2).reshape(len(batch), -1)
         return SignalBlock.make(
             self.parts[0].columns,
@@ -118,18 +116,13 @@ class ClassifierStage:
             state=state,
             tokens_read=cuts.read,
             tokens_total=cuts.total,
-            faults={
-                int(i): "the model gave logits that are not finite"
-                for i in np.flatnonzero(state == State.FAULT)
-            },
+            faults={int(i): "the model gave logits that are not finite" for i in np.flatnonzero(state == State.FAULT)},
         )
 
     def _log_odds(self, logits: FloatArray, cuts: Windows) -> FloatArray:
         """float32 ``[n, labels]`` from the windows' logits ``[w, k]``."""
         pooled = max_by_text(logits, cuts) if self._sigmoid else mean_by_text(_log_softmax(logits), cuts)
-        columns = [
-            self._one_label(pooled.astype(np.float64), list(numbers)) for numbers in self._classes.values()
-        ]
+        columns = [self._one_label(pooled.astype(np.float64), list(numbers)) for numbers in self._classes.values()]
         return np.asarray(np.stack(columns, axis=1), np.float32)
 
     def _one_label(self, pooled: np.ndarray, numbers: list[int]) -> np.ndarray:
@@ -175,18 +168,12 @@ def classes_by_label(
         target = given.get(names[number], ours.get(_plain(names[number]), ""))
         if not target:
             remedy = f'{close_match(names[number], labels)} map it, or set it to "{IGNORED}" to leave it out'
-            problems.append(
-                Problem(place, f"class {shown(names[number])} of model {model!r} is no label", "", remedy)
-            )
+            problems.append(Problem(place, f"class {shown(names[number])} of model {model!r} is no label", "", remedy))
         found.setdefault(target, []).append(number)
     if not problems and not any(label in found for label in labels):
-        problems.append(
-            Problem(place, f"model {model!r} has no class for any label", "at least one mapped class")
-        )
+        problems.append(Problem(place, f"model {model!r} has no class for any label", "at least one mapped class"))
     if not problems and not sigmoid and any(len(numbers) == len(names) for numbers in found.values()):
-        problems.append(
-            Problem(place, f"all classes of model {model!r} go to one label", "at least two outcomes")
-        )
+        problems.append(Problem(place, f"all classes of model {model!r} go to one label", "at least two outcomes"))
     if problems:
         raise PlanError(problems)
     return {label: tuple(found[label]) for label in labels if label in found}

@@ -79,9 +79,7 @@ class EmbeddingStage:
         vector = known.get(VECTOR)
         if vector is None or any(part.name == VECTOR for part in parts):
             vector = in_slices(batch, self.parts[0].columns, self._vectors)
-        return {
-            part.name: vector if part.name == VECTOR else self._similarity(part, vector) for part in parts
-        }
+        return {part.name: vector if part.name == VECTOR else self._similarity(part, vector) for part in parts}
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:

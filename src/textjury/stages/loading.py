@@ -58,9 +58,7 @@ def tolerance_of(located: LocatedModel, device: Device, *, exact: float, half: f
     return exact if located.on(device).dtype == "float32" else half
 
 
-def in_slices(
-    batch: TextBatch, columns: Sequence[str], compute: Callable[[TextBatch], SignalBlock]
-) -> SignalBlock:
+def in_slices(batch: TextBatch, columns: Sequence[str], compute: Callable[[TextBatch], SignalBlock]) -> SignalBlock:
     """The block of ``compute`` over ``batch``, slice by slice; a text that makes it raise is a fault.
 
     Errors of the tree in ``errors`` pass through: they concern the run. What else is raised is taken to
@@ -81,9 +79,7 @@ def _slices(batch: TextBatch) -> Iterator[TextBatch]:
         yield batch.take(range(start, len(batch)))
 
 
-def _guarded(
-    batch: TextBatch, columns: Sequence[str], compute: Callable[[TextBatch], SignalBlock]
-) -> SignalBlock:
+def _guarded(batch: TextBatch, columns: Sequence[str], compute: Callable[[TextBatch], SignalBlock]) -> SignalBlock:
     try:
         return compute(batch)
     except (TextjuryError, MemoryError):
@@ -115,9 +111,5 @@ def stacked(columns: Sequence[str], blocks: Sequence[SignalBlock]) -> SignalBloc
         np.concatenate([b.tokens_read for b in blocks]),
         np.concatenate([b.tokens_total for b in blocks]),
         tuple(evidence for b in blocks for evidence in b.evidence),
-        {
-            start + i: reason
-            for start, b in zip(starts, blocks, strict=False)
-            for i, reason in b.faults.items()
-        },
+        {start + i: reason for start, b in zip(starts, blocks, strict=False) for i, reason in b.faults.items()},
     )

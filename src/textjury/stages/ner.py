@@ -93,10 +93,7 @@ class NerStage:
         found = known.get(ENTITIES)
         if found is None or any(part.name == ENTITIES for part in parts):
             found = in_slices(batch, self.parts[0].columns, self._find)
-        return {
-            part.name: found if part.name == ENTITIES else self._for_labels(part, batch, found)
-            for part in parts
-        }
+        return {part.name: found if part.name == ENTITIES else self._for_labels(part, batch, found) for part in parts}
 
     @property
     def _spoken(self) -> tuple[str, ...]:
@@ -135,9 +132,7 @@ class NerStage:
                 values[i, self._types.index(item.what)] += 1
         return self._block(values, state, evidence, cuts)
 
-    def _entities(
-        self, text: str, offsets: npt.NDArray[np.int32], logits: FloatArray
-    ) -> tuple[Evidence, ...]:
+    def _entities(self, text: str, offsets: npt.NDArray[np.int32], logits: FloatArray) -> tuple[Evidence, ...]:
         if self._scheme.all_outside(logits):
             return ()
         member, spans = words(text, offsets)
@@ -159,17 +154,12 @@ class NerStage:
             tokens_read=cuts.read,
             tokens_total=cuts.total,
             evidence=evidence,
-            faults={
-                int(i): "the model gave logits that are not finite"
-                for i in np.flatnonzero(state == State.FAULT)
-            },
+            faults={int(i): "the model gave logits that are not finite" for i in np.flatnonzero(state == State.FAULT)},
         )
 
     def _for_labels(self, part: Part, batch: TextBatch, found: SignalBlock) -> SignalBlock:
         """Scores and hits per label from the entities' surfaces and types."""
-        evidence = [
-            self._matched(text, items) for text, items in zip(batch.texts, found.evidence, strict=True)
-        ]
+        evidence = [self._matched(text, items) for text, items in zip(batch.texts, found.evidence, strict=True)]
         values = np.zeros((len(batch), len(part.columns)), np.float32)
         for row, items in enumerate(evidence):
             for item in items:
@@ -194,9 +184,7 @@ class NerStage:
             for rule in self._book.match(text[item.start : item.end], item.what):
                 hits[rule.id] += 1
                 if hits[rule.id] <= rule.max_hits:
-                    found.append(
-                        Evidence("entity", rule.id, rule.label, item.start, item.end, rule.effect, item.what)
-                    )
+                    found.append(Evidence("entity", rule.id, rule.label, item.start, item.end, rule.effect, item.what))
         return tuple(found)
 
 

@@ -35,9 +35,7 @@ def _rules(bench: Bench, name: str = "rules", reads: str = "text") -> Stage | No
     config = bench.rulebook.config
     if bench.rules is None or not bench.rules:
         return None  # a rulebook without rule files simply has no such juror
-    return RulesStage(
-        name=name, reads=reads, config=config.stages.rules, labels=config.label_names, rules=bench.rules
-    )
+    return RulesStage(name=name, reads=reads, config=config.stages.rules, labels=config.label_names, rules=bench.rules)
 
 
 def _zero_shot(bench: Bench, name: str = "zero_shot", reads: str = "text") -> Stage:

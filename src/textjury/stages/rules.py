@@ -88,9 +88,7 @@ class RulesStage:
         for row, text in enumerate(texts):
             try:
                 hits = self._matcher.hits(text)
-            except (
-                Exception
-            ) as error:  # one bad text must not stop the batch; its content must not reach a log
+            except Exception as error:  # one bad text must not stop the batch; its content must not reach a log
                 state[row] = State.FAULT
                 faults[row] = str(error) if isinstance(error, TextjuryError) else type(error).__name__
                 continue

@@ -108,9 +108,7 @@ class SummaryStage:
     def _parts(self) -> tuple[Part, ...]:
         settings = self._config.model_dump(include=self._summarise.settings)
         how = [self._summarise.method, settings]
-        return (
-            Part("summary", COLUMNS, fingerprint(["summary", self.version, self.model_fingerprint, how])),
-        )
+        return (Part("summary", COLUMNS, fingerprint(["summary", self.version, self.model_fingerprint, how])),)
 
     def _block(self, batch: TextBatch) -> SignalBlock:
         model = self._summarise.loaded.model
@@ -171,8 +169,7 @@ class _Extractive:
         vectors = model.window_vectors(pieces) if pieces else np.zeros((0, model.dimension), np.float32)
         bounds = np.cumsum([0, *(len(u) for u in units)])
         return [
-            self._one(text, units[i], offsets[i], vectors[bounds[i] : bounds[i + 1]])
-            for i, text in enumerate(texts)
+            self._one(text, units[i], offsets[i], vectors[bounds[i] : bounds[i + 1]]) for i, text in enumerate(texts)
         ]
 
     def _one(self, text: str, units: list[tuple[int, int]], offsets: Ids, vectors: FloatArray) -> Summary:

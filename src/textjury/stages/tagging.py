@@ -97,9 +97,7 @@ def _continues(text: str, at: int) -> bool:
     return found == MARK or (found == WORD and before(text, at) == WORD)
 
 
-def word_probabilities(
-    probabilities: FloatArray, member: npt.NDArray[np.intp], *, how: Aggregation
-) -> FloatArray:
+def word_probabilities(probabilities: FloatArray, member: npt.NDArray[np.intp], *, how: Aggregation) -> FloatArray:
     """``[w, k]`` from tokens' ``[t, k]``: those of the first token, their mean, or of the surest token.
 
     The strategies "first", "average" and "max" of the token-classification pipeline in transformers.
@@ -113,9 +111,7 @@ def word_probabilities(
     if how == "average":
         sizes = np.diff(np.append(heads, len(of)))
         return np.asarray(np.add.reduceat(rows, heads, axis=0) / sizes[:, None], np.float32)
-    order = np.lexsort(
-        (np.arange(len(of)), -rows.max(axis=1), of)
-    )  # by word, surest first, earlier token on ties
+    order = np.lexsort((np.arange(len(of)), -rows.max(axis=1), of))  # by word, surest first, earlier token on ties
     return rows[order[np.flatnonzero(np.diff(of[order], prepend=-1))]]
 
 

@@ -43,9 +43,7 @@ class Windows:
 def cut(lengths: Sequence[int], *, size: int, overlap: int, max_windows: int) -> Windows:
     """Windows of ``size`` tokens sharing ``overlap`` (half a window at most), ``max_windows`` per text."""
     shared = min(overlap, size // 2)
-    rows = [
-        (i, a, b) for i, n in enumerate(lengths) for a, b in windows(n, size, shared)[:max_windows] if b > a
-    ]
+    rows = [(i, a, b) for i, n in enumerate(lengths) for a, b in windows(n, size, shared)[:max_windows] if b > a]
     text, start, end = np.array(rows, np.int32).reshape(-1, 3).T
     first = np.searchsorted(text, np.arange(len(lengths) + 1)).astype(np.int32)
     read = np.zeros(len(lengths), np.int32)

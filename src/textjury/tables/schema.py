@@ -27,10 +27,22 @@ _PREDICTIONS = (
     Column("timestamp", pa.timestamp("us", tz="UTC"), "The row's own time, if a timestamp column is configured."),
     Column("group", pa.string(), "The row's group (customer, thread), if a group column is configured."),
     Column("text_digest", pa.string(), "BLAKE2b-128 of the normalised text; equal texts have equal digests."),
-    Column("label", pa.string(), "The predicted label; for multi-label rulebooks the most probable one, null if none was given."),
+    Column(
+        "label",
+        pa.string(),
+        "The predicted label; for multi-label rulebooks the most probable one, null if none was given.",
+    ),
     Column("labels", pa.list_(pa.string()), "All predicted labels in rulebook order; one for single-label rulebooks."),
-    Column("probability", pa.float64(), "Probability of `label`; for multi-label without any label, of the most probable one."),
-    Column("margin", pa.float64(), "How clear the decision was: best minus second probability, or distance of the nearest label to its threshold."),
+    Column(
+        "probability",
+        pa.float64(),
+        "Probability of `label`; for multi-label without any label, of the most probable one.",
+    ),
+    Column(
+        "margin",
+        pa.float64(),
+        "How clear the decision was: best minus second probability, or distance of the nearest label to its threshold.",
+    ),
     Column("needs_review", pa.bool_(), "True where a person should look."),
     Column("review_reason", pa.string(), "Why: small_margin, stage_fault, no_label, no_signal; empty otherwise."),
     Column("decided_by", pa.string(), "`vote` or `stack:` with the ensemble's digest."),
@@ -73,7 +85,9 @@ _REJECTS = (
     Column("source", pa.string(), "Input file, relative to the input root."),
     Column("record", pa.int64(), "Record number in that file, counting every record from 1."),
     Column("row_id", pa.string(), "The id, where the record had a readable one."),
-    Column("reason", pa.string(), "null, empty, undecodable, ragged, duplicate_id, missing_id, too_long, bad_timestamp."),
+    Column(
+        "reason", pa.string(), "null, empty, undecodable, ragged, duplicate_id, missing_id, too_long, bad_timestamp."
+    ),
     Column("detail", pa.string(), "Particulars, never text of the record."),
     Column("run_id", pa.string(), "The run that rejected it; joins to runs."),
 )
@@ -115,7 +129,9 @@ DYNAMIC = {
 }
 
 
-def schema(table: str, *, labels: Sequence[str] = (), passthrough: Sequence[pa.Field] = (), text: bool = False) -> pa.Schema:
+def schema(
+    table: str, *, labels: Sequence[str] = (), passthrough: Sequence[pa.Field] = (), text: bool = False
+) -> pa.Schema:
     """The exact Arrow schema of a table, with predictions' label, pass-through and text columns."""
     fields = [pa.field(c.name, c.type) for c in TABLES[table]]
     if table == "predictions":

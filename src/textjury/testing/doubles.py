@@ -32,8 +32,7 @@ ODD_TEXTS: tuple[str, ...] = (
     "a",
     "?",
     "\U0001f600\U0001f389 \U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea",
-    "\u05e9\u05dc\u05d5\u05dd, \u05d4\u05d7\u05e9\u05d1\u05d5\u05e0\u05d9\u05ea \u05d7\u05d5. "
-    "\u0634\u0643\u0631\u0627",
+    "\u05e9\u05dc\u05d5\u05dd, \u05d4\u05d7\u05e9\u05d1\u05d5\u05e0\u05d9\u05ea \u05d7\u05d5. \u0634\u0643\u0631\u0627",
     "\u6211\u7684\u53d1\u7968\u88ab\u6536\u4e86\u4e24\u6b21\u8d39\u3002\u8bf7\u9000\u6b3e\uff01",
     "e\u0301 a\u0308\u0308\u0308 \ufb01 \u0130 \u1e9e \u2126 \ufffd",
     "control \x01\x02\x1b characters\tand\x7f tabs",
@@ -161,11 +160,7 @@ class FakeDerivingStage(FakeStage):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return (
-            Part(
-                "summary", ("sentences",), fingerprint(["fake deriving", self.version, self.words, self.salt])
-            ),
-        )
+        return (Part("summary", ("sentences",), fingerprint(["fake deriving", self.version, self.words, self.salt])),)
 
     def _block(self, batch: TextBatch, part: Part) -> SignalBlock:
         found = [[m.span() for m in _WORD.finditer(text)] for text in batch.texts]
@@ -201,9 +196,7 @@ class FakeEncoder:
     def tokenize(self, texts: Sequence[str]) -> FakeTokens:
         """Words and single other non-space characters with their code points."""
         found = [[(m.group(), *m.span()) for m in re.finditer(r"\w+|[^\w\s]", text)] for text in texts]
-        ids = [
-            np.array([int(text_digest(w.casefold())[:7], 16) for w, _, _ in row], np.int32) for row in found
-        ]
+        ids = [np.array([int(text_digest(w.casefold())[:7], 16) for w, _, _ in row], np.int32) for row in found]
         offsets = [np.array([[s, e] for _, s, e in row], np.int32).reshape(-1, 2) for row in found]
         return FakeTokens(ids, offsets)
 

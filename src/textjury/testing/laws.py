@@ -55,9 +55,7 @@ def _check_parts(stage: Stage) -> None:
     parts = stage.parts
     columns = [c for part in parts for c in part.columns]
     assert parts, f"{stage.name}: no parts"
-    assert re.fullmatch(r"[a-z][a-z0-9_]*", stage.name), (
-        f"stage name {stage.name!r} is not a plain lower-case word"
-    )
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", stage.name), f"stage name {stage.name!r} is not a plain lower-case word"
     assert stage.version >= 1, f"{stage.name}: versions count from 1"
     assert stage.tolerance >= 0, f"{stage.name}: a tolerance is not negative"
     assert stage.reads, f"{stage.name}: reads nothing"
@@ -75,9 +73,7 @@ def _check_parts(stage: Stage) -> None:
 def _check_empty(stage: Stage) -> None:
     blocks = _scored(stage, TextBatch((), ()), stage.parts, {})
     for part in stage.parts:
-        assert blocks[part.name].values.shape == (0, len(part.columns)), (
-            f"{stage.name}: wrong shape for an empty batch"
-        )
+        assert blocks[part.name].values.shape == (0, len(part.columns)), f"{stage.name}: wrong shape for an empty batch"
 
 
 def _check_block(part: Part, block: SignalBlock, batch: TextBatch) -> None:
@@ -87,18 +83,12 @@ def _check_block(part: Part, block: SignalBlock, batch: TextBatch) -> None:
     assert ((read >= 0) & (read <= total)).all(), f"part {part.name}: more tokens read than there are"
     for i, (text, evidence) in enumerate(zip(batch.texts, block.evidence, strict=True)):
         ends = [e.end for e in evidence if e.end is not None]
-        assert all(end <= len(text) for end in ends), (
-            f"part {part.name}: text {i} has evidence behind its end"
-        )
-        assert block.state[i] != State.FAULT or not evidence, (
-            f"part {part.name}: text {i} is a fault with evidence"
-        )
+        assert all(end <= len(text) for end in ends), f"part {part.name}: text {i} has evidence behind its end"
+        assert block.state[i] != State.FAULT or not evidence, f"part {part.name}: text {i} is a fault with evidence"
     for i, reason in block.faults.items():
         text = batch.texts[i]
         assert reason, f"part {part.name}: fault {i} has no reason"
-        assert len(text) <= 8 or text not in reason, (
-            f"part {part.name}: the reason of fault {i} holds the text"
-        )
+        assert len(text) <= 8 or text not in reason, f"part {part.name}: the reason of fault {i} holds the text"
 
 
 def _check_repeats(stage: Stage, batch: TextBatch, full: Mapping[str, SignalBlock]) -> None:
@@ -107,9 +97,7 @@ def _check_repeats(stage: Stage, batch: TextBatch, full: Mapping[str, SignalBloc
     _same(stage, "the second time", again, full, rows)
 
 
-def _check_batches(
-    stage: Stage, batch: TextBatch, full: Mapping[str, SignalBlock], rng: np.random.Generator
-) -> None:
+def _check_batches(stage: Stage, batch: TextBatch, full: Mapping[str, SignalBlock], rng: np.random.Generator) -> None:
     order = rng.permutation(len(batch)).tolist()
     _same(stage, "permuted", _scored(stage, batch.take(order), stage.parts, {}), full, order)
     for i in range(len(batch)):
@@ -142,16 +130,12 @@ def _same(
         assert np.array_equal(block.tokens_total, want.tokens_total), f"{place}: other tokens in total"
         gap = np.abs(block.values - want.values)
         worst = float(np.nanmax(gap)) if gap.size and not np.isnan(gap).all() else 0.0
-        assert worst <= stage.tolerance, (
-            f"{place}: values differ by {worst:.3g}, tolerance {stage.tolerance:.3g}"
-        )
+        assert worst <= stage.tolerance, f"{place}: values differ by {worst:.3g}, tolerance {stage.tolerance:.3g}"
         for mine, theirs in zip(block.evidence, want.evidence, strict=True):
             _same_evidence(place, mine, theirs, stage.tolerance)
 
 
-def _same_evidence(
-    place: str, mine: Sequence[Evidence], theirs: Sequence[Evidence], tolerance: float
-) -> None:
+def _same_evidence(place: str, mine: Sequence[Evidence], theirs: Sequence[Evidence], tolerance: float) -> None:
     """Equal but for scores within tolerance; evidence whose score is that near zero may come and go."""
 
     def key(e: Evidence) -> tuple[object, ...]:

@@ -212,9 +212,7 @@ def _one_spacing(found: str) -> str:
     return "\t" if "\t" in found else " "
 
 
-def _apply(
-    text: str, starts: Positions, ends: Positions, edits: Iterable[Edit]
-) -> tuple[str, Positions, Positions]:
+def _apply(text: str, starts: Positions, ends: Positions, edits: Iterable[Edit]) -> tuple[str, Positions, Positions]:
     """The edited text, and for each of its characters the raw span it came from."""
     pieces: list[str] = []
     from_starts: list[Positions] = []
