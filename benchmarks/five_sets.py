@@ -30,10 +30,10 @@ FIT_ROWS = 200
 WINDOWED = ("zero_shot", "embedding", "ner")
 SETS: dict[str, dict[str, Any]] = {
     "agnews": {"rows": 600, "max_windows": 64},
-    "banking77": {"rows": 400, "max_windows": 64},
+    "banking77": {"rows": 300, "max_windows": 64},
     "reuters21578": {"rows": 500, "max_windows": 4, "multi": True, "top": 10},
-    "newsgroups20": {"rows": 300, "max_windows": 4},
-    "cuad_contracts": {"rows": 300, "max_windows": 4, "top": 12},
+    "newsgroups20": {"rows": 250, "max_windows": 2},
+    "cuad_contracts": {"rows": 200, "max_windows": 2, "top": 12},
 }
 NAMES = {  # newsgroup names are abbreviations: their words, nothing more
     "comp.graphics": "computer graphics",
