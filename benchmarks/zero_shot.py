@@ -31,6 +31,7 @@ import transformers
 from tokenizers import Tokenizer, processors
 from torch.utils.flop_counter import FlopCounterMode
 
+import textjury.engine  # noqa: F401  # before torch: it decides how its threads wait
 from textjury.config.schema import EMBEDDED_MODELS, ModelConfig
 from textjury.engine.batching import EngineStats
 from textjury.engine.device import Device, choose

@@ -17,7 +17,9 @@ from textjury.stages.base import DerivingStage, Part, Stage
 from textjury.types import SignalBlock, StageInfo, StageSignals, State, TextBatch
 
 CHUNK_TEXTS = 2_048
-"""Texts given to a stage at once: bounds memory and lets progress move while a shard runs."""
+MODEL_CHUNK_TEXTS = 256
+"""Texts given to a stage at once. Small for stages with a model: what a chunk cost is in the store when it is done,
+so a killed run pays for one chunk at most, and progress moves while a shard runs."""
 
 
 class Progress(Protocol):
@@ -115,11 +117,12 @@ def _score_stage(
         distinct, back = _distinct(texts)
     count = StageCount()
     blocks = []
-    for start in range(0, len(distinct), CHUNK_TEXTS):
-        chunk = distinct.take(range(start, min(start + CHUNK_TEXTS, len(distinct))))
+    size = MODEL_CHUNK_TEXTS if stage.model_fingerprint else CHUNK_TEXTS
+    for start in range(0, len(distinct), size):
+        chunk = distinct.take(range(start, min(start + size, len(distinct))))
         blocks.append(_score_chunk(stage, chunk, store, count))
         if progress is not None:
-            progress.stage(stage.name, min(start + CHUNK_TEXTS, len(distinct)), len(distinct))
+            progress.stage(stage.name, start + len(chunk), len(distinct))
     block = _spread(_stack(stage, blocks), back)
     count.texts = len(texts)
     count.abstained = int((block.state == State.ABSTAIN).sum())
