@@ -32,8 +32,8 @@ SETS: dict[str, dict[str, Any]] = {
     "agnews": {"rows": 600, "max_windows": 64},
     "banking77": {"rows": 300, "max_windows": 64},
     "reuters21578": {"rows": 500, "max_windows": 4, "multi": True, "top": 10},
-    "newsgroups20": {"rows": 250, "max_windows": 2},
-    "cuad_contracts": {"rows": 200, "max_windows": 2, "top": 12},
+    "newsgroups20": {"rows": 150, "max_windows": 1},
+    "cuad_contracts": {"rows": 120, "max_windows": 1, "top": 10},
 }
 NAMES = {  # newsgroup names are abbreviations: their words, nothing more
     "comp.graphics": "computer graphics",

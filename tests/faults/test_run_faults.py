@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_tables_are_whole_when_a_run_is_killed_and_run_again(base: Path, tmp_pat
         if sum(1 for p in tmp_path.rglob("*") if p.is_file()) >= wanted:
             os.kill(process.pid, signal.SIGKILL)
             break
+        time.sleep(0.002)
     process.wait()
     done = subprocess.run(command(base, tmp_path), cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["rows_in"] == ROWS
