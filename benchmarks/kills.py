@@ -1,6 +1,6 @@
 """kill -9 at random moments of a run, then a rerun: are the tables those of an undisturbed run?
 
-    python benchmarks/kills.py [--kills 10] [--rows 3000] [--rulebook FOLDER --input FILE]
+    python benchmarks/kills.py [--kills 10] [--rows 20000] [--rulebook FOLDER --input FILE]
 
 Prints one line per kill and writes benchmarks/results/kills.json.
 """
@@ -69,7 +69,7 @@ def killed(rulebook: Path, where: Path, folder: Path, after: float) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rulebook", type=Path, default=None)
     parser.add_argument("--input", type=Path, default=None)
@@ -78,7 +78,7 @@ def main() -> None:
     chance = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
-        rulebook = (asked.rulebook or write_rulebook(base / "rules", shard_rows=100)).absolute()
+        rulebook = (asked.rulebook or write_rulebook(base / "rules", shard_rows=500)).absolute()
         where = (asked.input or write_csv(base / "in.csv", messages(asked.rows))).absolute()
         expected, seconds = undisturbed(rulebook, where, base / "whole")
         results = []

@@ -466,7 +466,7 @@ def machine(device: Device) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": device.threads,
         "load_average": [round(x, 2) for x in os.getloadavg()],
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
