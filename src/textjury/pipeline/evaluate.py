@@ -27,7 +27,7 @@ _SHOWN = {
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
     "log_loss": "log loss",
-    "calibration_error": "cal. error",
+    "calibration_error": "cal. err",
 }
 
 
@@ -116,7 +116,7 @@ def _cost(panel: Panel, texts: Sequence[str]) -> list[dict[str, Any]]:
 
 _NAMES = {
     "stack": "ensemble (stack)",
-    "vote": "vote of all stages *",
+    "vote": "vote of all *",
     "majority_vote": "majority vote *",
     "majority_class": "most frequent labels",
     "tfidf_lr": "TF-IDF + logistic reg.",
@@ -126,8 +126,8 @@ _NAMES = {
 def _title(name: str) -> str:
     kind, _, stage = name.partition(":")
     named = {
-        "vote": f"{stage} alone *",
-        "alone": f"{stage} alone (stack)",
+        "vote": f"{stage} *",
+        "alone": f"{stage} (stack)",
         "without": f"without {stage}",
     }
     return _NAMES.get(name) or named.get(kind, name)
@@ -155,4 +155,5 @@ def _written(report: dict[str, Any], rulebook: Rulebook, labels: str, places: Pl
 
 def _with_interval(number: Mapping[str, float]) -> str:
     """A value with half the width of its 95 % interval; the JSON report has both ends."""
-    return f"{number['value']:.3f} ±{(number['high'] - number['low']) / 2:.3f}"
+    half = (number["high"] - number["low"]) / 2
+    return f"{number['value']:.3f}±{half:.3f}".replace("0.", ".")
