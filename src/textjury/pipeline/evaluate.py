@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,4 +157,4 @@ def _written(report: dict[str, Any], rulebook: Rulebook, labels: str, places: Pl
 def _with_interval(number: Mapping[str, float]) -> str:
     """A value with half the width of its 95 % interval; the JSON report has both ends."""
     half = (number["high"] - number["low"]) / 2
-    return f"{number['value']:.3f}±{half:.3f}".replace("0.", ".")
+    return re.sub(r"(?<!\d)0\.", ".", f"{number['value']:.3f}±{half:.3f}")
