@@ -66,6 +66,7 @@ def test_normalise_keeps_the_very_text_and_the_shared_identity_when_nothing_chan
 @given(raw_texts)
 @example("K\u200d\u0645")
 @example(" \u0301\u0323  x")
+@example("\u0300\u094d\u200c\u0627")
 def test_normalise_changes_nothing_when_applied_twice(raw: str) -> None:
     once = normalise(raw).text
     assert normalise(once).text == once

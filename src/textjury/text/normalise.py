@@ -104,6 +104,7 @@ _SPACING = re.compile(r"[ \t]*\n[ \t\n]*|[ \t]{2,}")
 # Below U+0300 every character is its own NFC form, so only these runs (and the base before them) can change.
 _COMPOSABLE = re.compile("[\u0000-\u02ff]?[\u0300-\U0010ffff]+")
 _INK = re.compile("[!-~]")
+_JOINER = re.compile("[\u200c\u200d]")
 
 
 def normalise(raw: str) -> Normalised:
@@ -113,8 +114,13 @@ def normalise(raw: str) -> Normalised:
     text = raw
     starts = np.arange(len(raw), dtype=np.int32)
     ends = starts + 1
-    for step in (_character_edits, _composition_edits, _spacing_edits):
-        text, starts, ends = _apply(text, starts, ends, step(text))
+    before = None
+    while text != before:
+        before = text
+        for step in (_character_edits, _composition_edits, _spacing_edits):
+            text, starts, ends = _apply(text, starts, ends, step(text))
+        if not _JOINER.search(text):
+            break  # only a joiner can need another pass: composition may give it a neighbour that it cannot join
     return Normalised(raw, IDENTITY) if text == raw else Normalised(text, _offset_map(starts, ends))
 
 
