@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hypothesis import settings  # noqa: E402 - after the path and the environment are set
+from hypothesis import settings
 
 # One commit gives one verdict: in CI the examples are fixed. Without CI they are new every time, to find new faults.
 settings.register_profile("ci", derandomize=True, deadline=None)
