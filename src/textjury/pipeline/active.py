@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from textjury.errors import PlanError, Problem
+from textjury.pipeline.files import write_atomic
 
 FOLDER = "ensemble"
 POINTER = "active.json"
@@ -41,7 +41,4 @@ def activate(rulebook: Path, digest: str | None) -> None:
     if digest is None:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"digest": digest}), "utf-8")
-    os.replace(temporary, path)
+    write_atomic(path, json.dumps({"digest": digest}))

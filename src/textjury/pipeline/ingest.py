@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from textjury.config.schema import InputConfig
+from textjury.pipeline.files import write_atomic
 from textjury.sources.read import IdRegistry, InputListing, read, row_schema
 from textjury.types import Reject
 
@@ -54,9 +54,7 @@ def ingest(listing: InputListing, config: InputConfig, folder: Path, plan_digest
         rows, rejected = [0], [0]
     shutil.rmtree(folder / "ids", ignore_errors=True)
     marker = {"plan_digest": plan_digest, "rows": rows, "rejected": rejected}
-    temporary = folder / f"{MARKER}.tmp"
-    temporary.write_text(json.dumps(marker), "utf-8")
-    os.replace(temporary, folder / MARKER)
+    write_atomic(folder / MARKER, json.dumps(marker))
     return Ingested(folder, tuple(rows), tuple(rejected))
 
 

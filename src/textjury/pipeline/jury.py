@@ -16,6 +16,7 @@ from textjury.errors import ConfigError, LabelsError, Problem, close_match
 from textjury.pipeline.fit import FitResult, fit_rows
 from textjury.pipeline.labelled import LabelledRows, check_labels, label_set, scored_rows, target_matrix
 from textjury.pipeline.panel import Panel
+from textjury.pipeline.shard import best_label
 from textjury.signals.store import SignalStore
 from textjury.text.normalise import normalise
 
@@ -176,8 +177,7 @@ class Jury:
     def _fill(self, frame: pd.DataFrame, rows: list[int], decision: Decision) -> None:
         """Write the decisions of ``rows`` into the frame, by position."""
         names = np.array([*decision.labels, None], dtype=object)
-        preferred = decision.probabilities + np.where(decision.chosen, 2.0, 0.0)
-        best = preferred.argmax(axis=1)
+        best = best_label(decision)
         given = decision.chosen.any(axis=1)
         at = np.array(rows)
         column = {name: i for i, name in enumerate(frame.columns)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from textjury.ensemble.stack import Stack
 from textjury.ensemble.vote import Profile, Vote
 from textjury.fingerprint import fingerprint, text_digest
 from textjury.pipeline.active import active_digest, active_folder
+from textjury.pipeline.files import write_atomic
 from textjury.pipeline.score import Progress, Signals, score_texts, stage_info
 from textjury.signals.store import SignalStore
 from textjury.stages.registry import build
@@ -99,7 +99,7 @@ class Panel:
         signals = self.score(batch)
         profile = Profile.measure(Scored(batch.texts, signals.stages), self.infos)
         if path is not None:
-            _write_atomic(path, json.dumps(profile.to_json(), sort_keys=True))
+            write_atomic(path, json.dumps(profile.to_json(), sort_keys=True))
         return profile
 
 
@@ -107,10 +107,3 @@ def distinct_batch(raw: Sequence[str]) -> TextBatch:
     """The distinct normalised texts of ``raw``, in order of first appearance."""
     texts = tuple(dict.fromkeys(normalise(r).text for r in raw))
     return TextBatch(tuple(text_digest(t) for t in texts), texts)
-
-
-def _write_atomic(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)

@@ -16,6 +16,7 @@ from textjury.config.load import Rulebook, load_rulebook
 from textjury.engine.device import Device, choose
 from textjury.errors import ConfigError, PlanError, Problem
 from textjury.fingerprint import fingerprint
+from textjury.pipeline.files import write_atomic
 from textjury.pipeline.panel import Panel
 from textjury.signals.store import SignalStore
 from textjury.sources.read import InputListing, input_digest, list_input, row_schema
@@ -196,10 +197,7 @@ def plan_record(plan: Plan) -> dict[str, object]:
 def write_plan(plan: Plan, run_id: str) -> Path:
     """``plan.json`` in the run's folder: the only thing that a shard's job carries."""
     path = plan.folder / "plan.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     schema = pa.schema(list(plan.passthrough)).serialize().to_pybytes().hex()
     record = {**plan_record(plan), "run_id": run_id, "passthrough": schema}
-    temporary.write_text(json.dumps(record, indent=1, sort_keys=True), "utf-8")
-    os.replace(temporary, path)
+    write_atomic(path, json.dumps(record, indent=1, sort_keys=True))
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from textjury.engine.device import choose
 from textjury.errors import PlanError, Problem, PublishError, ShardError, TextjuryError
 from textjury.fingerprint import file_digest
 from textjury.pipeline.executor import Executor, LocalExecutor
+from textjury.pipeline.files import write_atomic
 from textjury.pipeline.ingest import Ingested, ingest, load_shard
 from textjury.pipeline.panel import Panel
 from textjury.pipeline.plan import Places, Plan, open_store, output_schemas, plan_record, write_plan
@@ -385,7 +385,4 @@ def _runs_row(under_way: Run, report: RunReport) -> dict[str, Any]:
 def _keep_report(output: Path, report: RunReport) -> None:
     """The report as JSON beside the ledger, written at once or not at all."""
     path = output / "audit" / "runs" / f"{report.run_id}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(report.to_json(), indent=1), "utf-8")
-    os.replace(temporary, path)
+    write_atomic(path, json.dumps(report.to_json(), indent=1))

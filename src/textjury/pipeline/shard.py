@@ -101,7 +101,7 @@ def _predictions(
 ) -> pa.Table:
     """One row per input row, in input order."""
     place = rows.place
-    best = _best_label(decision)
+    best = best_label(decision)
     n_unique = np.arange(len(best))
     names = pa.array(decision.labels, pa.string())
     given = np.asarray(decision.chosen.any(axis=1))
@@ -138,7 +138,7 @@ def _predictions(
     )
 
 
-def _best_label(decision: Decision) -> np.ndarray:
+def best_label(decision: Decision) -> np.ndarray:
     """Per text the most probable chosen label, or the most probable one where none is chosen; ties by label order."""
     preferred = decision.probabilities + np.where(decision.chosen, 2.0, 0.0)
     return preferred.argmax(axis=1) if len(preferred) else np.zeros(0, np.intp)

@@ -64,11 +64,12 @@ def in_slices(batch: TextBatch, columns: Sequence[str], compute: Callable[[TextB
     Errors of the tree in ``errors`` pass through: they concern the run. What else is raised is taken to
     concern one text, which is searched by halving; if a harmless text raises as well, the error is passed on.
     """
-    blocks = [_guarded(piece, columns, compute) for piece in _slices(batch)]
+    blocks = [_guarded(piece, columns, compute) for piece in slices(batch)]
     return stacked(columns, blocks)
 
 
-def _slices(batch: TextBatch) -> Iterator[TextBatch]:
+def slices(batch: TextBatch) -> Iterator[TextBatch]:
+    """The batch in pieces of bounded size: ids and offsets of all tokens of a piece are held at once."""
     start, chars = 0, 0
     for end, text in enumerate(batch.texts):
         if end > start and chars + len(text) > SLICE_CHARS:

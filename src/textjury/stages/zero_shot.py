@@ -22,7 +22,7 @@ from textjury.engine.models import LocatedModel
 from textjury.errors import PlanError, Problem, TextjuryError
 from textjury.fingerprint import fingerprint
 from textjury.stages.base import Part
-from textjury.stages.loading import SLICE_CHARS, Loaded, stacked, tolerance_of
+from textjury.stages.loading import Loaded, slices, stacked, tolerance_of
 from textjury.stages.windowing import Windows, cut, mean_by_text
 from textjury.types import Evidence, FloatArray, IntArray, SignalBlock, State, TextBatch
 
@@ -90,7 +90,7 @@ class ZeroShotStage:
         self, batch: TextBatch, parts: Sequence[Part], known: Mapping[str, SignalBlock]
     ) -> Mapping[str, SignalBlock]:
         """Blocks of the asked labels; all their pairs share batches."""
-        pieces = [self._guarded(piece, parts) for piece in _slices(batch)]
+        pieces = [self._guarded(piece, parts) for piece in slices(batch)]
         return {part.name: stacked(part.columns, [piece[part.name] for piece in pieces]) for part in parts}
 
     @cached_property
@@ -255,15 +255,3 @@ def _evidence(label: str, answer: _Answer, text: int, score: float, tokens: Toke
     offsets = tokens.offsets[text]
     start, end = int(offsets[answer.cuts.start[window]][0]), int(offsets[answer.cuts.end[window] - 1][1])
     return Evidence("hypothesis", what, label, start, end, score, f"window {window - first + 1} of {count}")
-
-
-def _slices(batch: TextBatch) -> Iterator[TextBatch]:
-    """The batch in pieces of bounded size: ids and offsets of all tokens of a piece are held at once."""
-    start, chars = 0, 0
-    for end, text in enumerate(batch.texts):
-        if end > start and chars + len(text) > SLICE_CHARS:
-            yield batch.take(range(start, end))
-            start, chars = end, 0
-        chars += len(text)
-    if start < len(batch):
-        yield batch.take(range(start, len(batch)))
