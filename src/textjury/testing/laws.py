@@ -136,15 +136,40 @@ def _same(
 
 
 def _same_evidence(place: str, mine: Sequence[Evidence], theirs: Sequence[Evidence], tolerance: float) -> None:
-    """Equal but for scores within tolerance; evidence whose score is that near zero may come and go."""
+    """Equal but for scores within tolerance.
 
-    def key(e: Evidence) -> tuple[object, ...]:
-        return (e.kind, e.what, e.label, e.start, e.end, e.note)
-
-    a, b = {key(e): e.score or 0.0 for e in mine}, {key(e): e.score or 0.0 for e in theirs}
+    Evidence whose score is that near zero may come and go, and of two pieces of one kind and label that are
+    that near each other either may be shown: rounding decides which of two equally good hypotheses is best.
+    """
     near = max(tolerance, 1e-9)
-    off = [k for k in a.keys() | b.keys() if abs(a.get(k, 0.0) - b.get(k, 0.0)) > near]
-    assert not off, f"{place}: other evidence ({len(mine)} and {len(theirs)} pieces)"
+
+    def gap(a: Evidence, b: Evidence) -> float:
+        return abs((a.score or 0.0) - (b.score or 0.0))
+
+    def left(ours: Sequence[Evidence], others: Sequence[Evidence], *, by_place: bool) -> list[Evidence]:
+        """Pieces of ``ours`` for which ``others`` have no partner that is theirs alone."""
+        free, lone = list(others), []
+        for piece in ours:
+            partners = [e for e in free if _same_piece(e, piece, by_place=by_place) and gap(e, piece) <= near]
+            if partners:
+                free.remove(min(partners, key=lambda e: gap(e, piece)))
+            else:
+                lone.append(piece)
+        return lone
+
+    a, b = left(mine, theirs, by_place=True), left(theirs, mine, by_place=True)
+    if tolerance:
+        big = [[e for e in side if abs(e.score or 0.0) > near] for side in (a, b)]
+        a, b = left(big[0], b, by_place=False), left(big[1], a, by_place=False)
+    assert not a, f"{place}: other evidence ({len(mine)} and {len(theirs)} pieces)"
+    assert not b, f"{place}: other evidence ({len(mine)} and {len(theirs)} pieces)"
+
+
+def _same_piece(a: Evidence, b: Evidence, *, by_place: bool) -> bool:
+    """Of one kind and label; ``by_place``: also the same rule or hypothesis, span and note."""
+    if (a.kind, a.label) != (b.kind, b.label):
+        return False
+    return not by_place or (a.what, a.start, a.end, a.note) == (b.what, b.start, b.end, b.note)
 
 
 def _check_derived(stage: Stage, batch: TextBatch, full: Mapping[str, SignalBlock]) -> None:
