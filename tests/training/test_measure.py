@@ -23,7 +23,8 @@ def _export(task: str, labels: tuple[str, ...], base: Path, out: Path) -> Path:
     model = adapter.adapted(task, base, labels, adapter.LoraOptions(rank=4), seed=1)
     progress = loop.Progress(step=5, rows=10, tokens=50, curve=[{"step": 5, "sample": 0.5}])
     digest = adapter.export(model, out)
-    card.write_manifest(out, task=task, labels=labels, digest=digest, recipe=RECIPE, progress=progress)
+    own = adapter.sha256(base / "model.safetensors")
+    card.write_manifest(out, task=task, labels=labels, digest=digest, recipe=RECIPE, progress=progress, base=own)
     return out
 
 
@@ -35,8 +36,8 @@ def test_zero_shot_draws_test_rows_and_scores_every_label(data: Path, base: Path
         for n in range(30)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "text" / "drinks.parquet")
-    on = measure.bench("nli", out, data=tmp_path, base=base)
-    score = measure.zero_shot(on, "drinks", 12)
+    with measure.judge(out, data=tmp_path, base=base) as on:
+        score = measure.zero_shot(on, "drinks", 12)
     assert score["rows"] == 12
     assert score["measure"] == "zero-shot accuracy, 2 labels, names only"
     assert 0.0 <= float(score["value"]) <= 1.0

@@ -194,6 +194,107 @@ class NliModel(Model):
             )
 
 
+class OnePassNliModel(NliModel):
+    """An NLI model that reads a premise once for all hypotheses about it.
+
+    A premise always leaves room for a hypothesis of HYPOTHESIS_TOKENS, however short those are that are asked:
+    windows of a text must not depend on its labels.
+    """
+
+    def room(self, hypothesis_tokens: int) -> int:
+        """How many tokens of a premise fit: the same beside any hypothesis; not positive beside too long a one."""
+        if hypothesis_tokens > HYPOTHESIS_TOKENS:
+            return 0
+        return self.located.max_tokens - self._tokenizer.pair.special - HYPOTHESIS_TOKENS
+
+    def pair_logits(self, premises: Sequence[Ids], hypotheses: Sequence[Ids], pairs: npt.NDArray[Any]) -> FloatArray:
+        """As of the pairwise model. Premises that are asked the same hypotheses share batches."""
+        chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
+        out = np.empty((len(chosen), len(self.id2label)), np.float32)
+        for asked, mine, places in _by_hypotheses(chosen):
+            for start, end in _fitting([len(hypotheses[h]) + 1 for h in asked]):
+                part = asked[start:end]
+                for group, logits in self._blocks([premises[p] for p in mine], [hypotheses[h] for h in part]):
+                    out[places[group, start:end]] = logits
+        return out
+
+    def _blocks(self, premises: Sequence[Ids], hypotheses: Sequence[Ids]) -> Iterator[tuple[Group, FloatArray]]:
+        """Per batch the premises' numbers and logits ``[premises, hypotheses, classes]``."""
+        ends = self._tokenizer.pair.after
+        asked = np.concatenate([np.concatenate([ids, ends]) for ids in hypotheses]).astype(np.int64)
+        owners = np.repeat(np.arange(len(hypotheses)), [len(ids) + len(ends) for ids in hypotheses])
+        template = self._tokenizer.single
+        sizes = np.array([len(p) for p in premises], np.int64) + template.special
+        if int(sizes.max()) > self.room(1) + template.special:
+            raise ValueError(f"a premise of {int(sizes.max())} tokens; at most {self.room(1) + template.special} fit")
+        lengths = sizes + len(asked)
+        self._tune(int(lengths.sum()))
+
+        def build(group: Group) -> Any:
+            ids = np.full((len(group), int(sizes[group].max())), self._tokenizer.pad, np.int64)
+            for i, row in enumerate(group.tolist()):
+                template.fill(ids[i], None, premises[row])
+            return self._network.staged(
+                {"input_ids": ids, "lengths": sizes[group], "hypothesis_ids": asked, "owners": owners}
+            )
+
+        yield from run(
+            lengths,
+            build=build,
+            compute=self._compute,
+            recover=self._network.recover,
+            budget=self._budget,
+            stats=self.stats,
+            in_flight=1 if self.device.kind == "cuda" else 0,
+        )
+
+    def _rehearse(self, rows: int, length: int) -> None:
+        """One batch, half of it premises and half hypotheses of a repeated token."""
+        token = int(self.tokenize(["a"]).ids[0][0])
+        half = max(4, length // 2)
+        asked = np.full(half, token, np.int64)
+        arrays = {
+            "input_ids": np.full((rows, half), token, np.int64),
+            "lengths": np.full(rows, half, np.int64),
+            "hypothesis_ids": asked,
+            "owners": np.arange(half) // 8,
+        }
+        self._compute(self._network.staged(arrays)).numpy()
+
+
+HYPOTHESIS_TOKENS = 64
+"""Of the longest hypothesis that a one-pass model takes."""
+
+_ASKED_TOKENS = 1024  # of all hypotheses in one pass; more labels take several passes over the text
+
+
+def _by_hypotheses(
+    chosen: npt.NDArray[np.int64],
+) -> Iterator[tuple[list[int], list[int], npt.NDArray[np.intp]]]:
+    """Premises that are asked the same hypotheses: these, the premises, and places of the pairs ``[premises, hypotheses]``."""
+    if not len(chosen):
+        return
+    order = np.lexsort((chosen[:, 1], chosen[:, 0]))
+    premise, first = np.unique(chosen[order, 0], return_index=True)
+    grids: dict[tuple[int, ...], list[tuple[int, npt.NDArray[np.intp]]]] = {}
+    for one, places in zip(premise.tolist(), np.split(order, first[1:]), strict=True):
+        grids.setdefault(tuple(chosen[places, 1].tolist()), []).append((one, places))
+    for asked, rows in grids.items():
+        yield list(asked), [one for one, _ in rows], np.stack([places for _, places in rows])
+
+
+def _fitting(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Consecutive runs of at most ``_ASKED_TOKENS`` tokens."""
+    start = total = 0
+    for at, length in enumerate(lengths):
+        if at > start and total + length > _ASKED_TOKENS:
+            yield start, at
+            start, total = at, 0
+        total += length
+    if lengths:
+        yield start, len(lengths)
+
+
 def nli_classes(located: LocatedModel) -> tuple[int, int]:
     """Indices of the classes for "entailed" and for its opposite.
 

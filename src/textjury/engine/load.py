@@ -17,8 +17,11 @@ import torch
 from safetensors import safe_open
 
 from textjury.engine.device import Device
-from textjury.engine.models import ADAPTER_WEIGHTS, LocatedModel
+from textjury.engine.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, DELTA_FORMAT, LocatedModel
+from textjury.engine.onepass import block_encoder
 from textjury.engine.packed import pack_linears
+from textjury.engine.places import read_json
+from textjury.engine.quantised import quantise_linears
 from textjury.engine.tokens import Tokenizer
 from textjury.errors import ModelError, Problem, TextjuryError
 
@@ -29,7 +32,7 @@ _CLASSES = {
     "embedding": "AutoModel",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
 
 Arrays = Mapping[str, npt.NDArray[np.int64]]
 Tensors = dict[str, torch.Tensor]
@@ -146,11 +149,24 @@ def load_network(located: LocatedModel, device: Device) -> Network:
             ) from error
     target = torch.device(device.torch_name)
     module = module.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[device.dtype])
-    if located.task in ("nli", "classifier", "ner") and device.dtype != "float32":
+    if located.task in ("nli", "classifier", "ner") and device.dtype == "bfloat16":
         _keep_head_in_fp32(module)
+    if located.one_pass:
+        module = block_encoder(located.name, module)
+    if device.dtype == "int8" and quantise_linears(module) == 0:
+        raise ModelError(_no_int8(located.name))
     if device.kind == "cpu":
         pack_linears(module)
     return Network(module, tokenizer, target)
+
+
+def _no_int8(name: str) -> Problem:
+    return Problem(
+        f"models.{name} dtype",
+        "'int8', but 8-bit products are not exact here",
+        "a processor with VNNI or its like, and a torch with oneDNN",
+        'set dtype = "float32"',
+    )
 
 
 def _short(error: Exception) -> str:
@@ -245,10 +261,26 @@ def _refuse_random_parts(located: LocatedModel, report: Mapping[str, Any]) -> No
 
 
 def _merged(module: Any, adapter: Path) -> Any:
+    settings = read_json(adapter / ADAPTER_CONFIG)
+    if settings.get("format") == DELTA_FORMAT:
+        return _with_delta(module, adapter / ADAPTER_WEIGHTS)
     from peft import PeftModel
 
     adapted: Any = PeftModel.from_pretrained(module, str(adapter))
     return adapted.merge_and_unload()
+
+
+def _with_delta(module: Any, weights: Path) -> Any:
+    """The module with the file's tensors: ``whole.NAME`` replaces a weight, ``scale.NAME * delta.NAME`` is added to it."""
+    own = dict(module.named_parameters())
+    with safe_open(weights, framework="pt") as file, torch.no_grad():
+        for key in file.keys():  # noqa: SIM118  (no mapping)
+            kind, _, name = key.partition(".")
+            if kind == "whole":
+                own[name].copy_(file.get_tensor(key))
+            elif kind == "delta":
+                own[name] += file.get_tensor(key).float() * file.get_tensor(f"scale.{name}")
+    return module
 
 
 def _keep_head_in_fp32(module: Any) -> None:

@@ -20,7 +20,7 @@ from textjury.engine.places import (
     tokenizer_digest,
     weights_digest,
 )
-from textjury.errors import ModelError, Problem
+from textjury.errors import ModelError, PlanError, Problem
 from textjury.fingerprint import fingerprint
 
 ENGINE_VERSION = 1
@@ -29,6 +29,8 @@ ENGINE_VERSION = 1
 EMBEDDED = "embedded:"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+ONE_PASS = "one_pass"  # noqa: S105  (the way a model reads, not a secret)
+DELTA_FORMAT = "textjury-delta-1"
 _NO_LIMIT = 512  # tokens, where neither configuration nor tokenizer states any
 _OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "data2vec-text"})
 
@@ -40,7 +42,8 @@ class LocatedModel:
     ``place``: folder, hub cache, hub or package. ``labels``: class names in index order (of the adapter's
     manifest, else of config.json; empty for models without a head). ``max_tokens``: the whole sequence with
     special tokens. ``hidden_size``: width of the model's vectors. ``sigmoid``: the classes are independent
-    of each other. ``dtype``: auto, float32 or bfloat16.
+    of each other. ``dtype``: auto, float32, bfloat16 or int8. ``one_pass``: the adapter was trained to read a text once for
+    all hypotheses.
     """
 
     name: str
@@ -57,6 +60,7 @@ class LocatedModel:
     labels: tuple[str, ...]
     hidden_size: int
     sigmoid: bool
+    one_pass: bool = False
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -64,7 +68,10 @@ class LocatedModel:
         return dict(enumerate(self.labels))
 
     def on(self, device: Device) -> Device:
-        """The device with the dtype this model runs in there."""
+        """The device with the dtype this model runs in there. Raises PlanError for int8 away from the CPU."""
+        if self.dtype == "int8" and device.kind != "cpu":
+            where, remedy = f"models.{self.name} dtype", 'set dtype = "auto", or run.device = "cpu"'
+            raise PlanError(Problem(where, f"'int8' on {device.kind}", "int8 on the CPU only", remedy))
         return device.with_dtype(self.dtype)
 
     def fingerprint(self, device: Device) -> str:
@@ -134,6 +141,7 @@ def _located(name: str, model: ModelConfig, place: Place, *, base: Path) -> Loca
         labels=_labels(manifest) or (_labels(config) if model.task in ("nli", "ner", "classifier") else ()),
         hidden_size=int(config.get("hidden_size") or config.get("d_model") or config.get("dim") or 0),
         sigmoid=config.get("problem_type") == "multi_label_classification",
+        one_pass=adapter is not None and _adapter_settings(adapter).get("attention") == ONE_PASS,
     )
 
 
@@ -248,12 +256,12 @@ def close_model(model: Any) -> None:
 
 
 def _load(located: LocatedModel, device: Device, check: bool) -> Any:
-    from textjury.engine.encode import EmbeddingModel, NliModel, TextModel, TokenModel
+    from textjury.engine.encode import EmbeddingModel, NliModel, OnePassNliModel, TextModel, TokenModel
     from textjury.engine.generate import SummaryModel
     from textjury.engine.load import load_network
 
     kinds = {
-        "nli": NliModel,
+        "nli": OnePassNliModel if located.one_pass else NliModel,
         "ner": TokenModel,
         "classifier": TextModel,
         "embedding": EmbeddingModel,

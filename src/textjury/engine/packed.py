@@ -1,8 +1,8 @@
-"""Linear layers whose weights are laid out once for the CPU's bf16 instructions, instead of at every call.
+"""Linear layers whose weights are laid out once for oneDNN, instead of at every call.
 
-Measured on two cores with AVX512-BF16 (MiniLM, batches of 2,048 tokens): 8 to 12 % faster on one thread,
+Measured on two cores with AVX512-BF16 (MiniLM, batches of 2,048 tokens): in bf16 8 to 12 % faster on one thread,
 more on two, since a plain bf16 linear layer reorders its weight and copies its bias in parallel steps of
-their own.
+their own. In fp32 1.9 times as fast on an AMD processor, where a plain layer goes to MKL, which holds back there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+_DTYPES = (torch.bfloat16, torch.float32)
 _ROWS = 8  # of the trial product
 
 
@@ -28,17 +29,23 @@ class PackedLinear(torch.nn.Module):
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return y
 
+    def gelu(self, x: torch.Tensor) -> torch.Tensor:
+        """The exact GELU of the layer's output, in the same step."""
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "gelu", [], "none")
+        return y
+
 
 def pack_linears(module: Any) -> int:
-    """How many bf16 linear layers were replaced: 0 if this build of torch cannot, or computes otherwise."""
+    """How many linear layers in bf16 or fp32 were replaced: 0 if this build of torch cannot, or computes otherwise."""
     linears = [
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if type(child) is torch.nn.Linear and child.weight.dtype == torch.bfloat16
+        if type(child) is torch.nn.Linear and child.weight.dtype in _DTYPES
     ]
+    first = {child.weight.dtype: child for _, _, child in reversed(linears)}
     with torch.inference_mode():
-        if not linears or not all(_agrees(child) for _, _, child in linears[:1]):
+        if not all(_agrees(child) for child in first.values()):
             return 0
         for parent, name, child in linears:
             setattr(parent, name, PackedLinear(child))
@@ -46,10 +53,11 @@ def pack_linears(module: Any) -> int:
 
 
 def _agrees(linear: torch.nn.Linear) -> bool:
-    """True if the packed layer gives what the plain one gives, to the last bits of bf16."""
+    """True if the packed layer gives what the plain one gives, to the last bits of its dtype."""
     x = torch.linspace(-1, 1, _ROWS * linear.in_features).reshape(_ROWS, -1).to(linear.weight.dtype)
     try:
         packed = PackedLinear(linear)(x)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    return torch.allclose(packed.float(), linear(x).float(), rtol=2**-6, atol=2**-6)
+    slack = max(2 * torch.finfo(linear.weight.dtype).eps, 1e-5)
+    return torch.allclose(packed.float(), linear(x).float(), rtol=slack, atol=slack)

@@ -117,6 +117,11 @@ class Template:
         """How many special tokens come before the first sequence."""
         return len(self.parts[0]) if isinstance(self.parts[0], tuple) else 0
 
+    @property
+    def after(self) -> tuple[int, ...]:
+        """The special tokens that come after the last sequence."""
+        return self.parts[-1] if isinstance(self.parts[-1], tuple) else ()
+
     def fill(self, row: npt.NDArray[np.int64], types: npt.NDArray[np.int64] | None, *sequences: Ids) -> int:
         """Write the joined ids (and token types) into the start of ``row``; how many there are."""
         at = 0

@@ -1,6 +1,6 @@
 """Make the embedded adapters again, and measure them.
 
-``python -m textjury.training nli|ner|evaluate-nli|evaluate-ner --help``
+``python -m textjury.training nli|nli-onepass|ner|evaluate-nli|evaluate-nli-onepass|evaluate-ner --help``
 """
 
 from __future__ import annotations
@@ -13,17 +13,25 @@ from dataclasses import fields
 from pathlib import Path
 
 from textjury.errors import TextjuryError
-from textjury.training import adapter, card, loop, measure, ner, nli, runs
+from textjury.training import adapter, card, loop, measure, ner, nli, onepass, runs
 
-LOOPS = {"nli": loop.Options(token_budget=3072), "ner": loop.Options(learning_rate=1.5e-3, token_budget=2048)}
-LORAS = {"nli": adapter.LoraOptions(), "ner": adapter.LoraOptions(dropout=0.1)}
+LOOPS = {
+    "nli": loop.Options(token_budget=3072),
+    "nli-onepass": loop.Options(learning_rate=1.5e-4, token_budget=4096, measure_every=400),
+    "ner": loop.Options(learning_rate=1.5e-3, token_budget=2048),
+}
+LORAS = {
+    "nli": adapter.LoraOptions(),
+    "nli-onepass": adapter.LoraOptions(dropout=0.1),
+    "ner": adapter.LoraOptions(dropout=0.1),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m textjury.training", description=__doc__)
     commands = whole.add_subparsers(dest="command", required=True)
-    for task in ("nli", "ner"):
-        _add_training(commands.add_parser(task, help=f"train the {task} adapter"), LOOPS[task], LORAS[task])
+    for task, options in LOOPS.items():
+        _add_training(commands.add_parser(task, help=f"train the {task} adapter"), options, LORAS[task])
         _add_evaluation(commands.add_parser(f"evaluate-{task}", help=f"measure an exported {task} adapter"))
     return whole
 
@@ -39,6 +47,7 @@ def _add_training(command: argparse.ArgumentParser, defaults: loop.Options, lora
     command.add_argument("--token-budget", type=int, default=defaults.token_budget, help="padded tokens per step")
     command.add_argument("--measure-every", type=int, default=defaults.measure_every, help="steps")
     command.add_argument("--seed", type=int, default=defaults.seed)
+    command.add_argument("--begin", type=Path, help="one-pass model: folder of the LoRA adapter to start from")
     command.add_argument("--rank", type=int, default=lora.rank)
     command.add_argument("--dropout", type=float, default=lora.dropout, help="of the encoder while training")
 
@@ -65,15 +74,20 @@ def train(options: argparse.Namespace) -> None:
     )
     if options.command == "nli":
         runs.train_nli(run, nli.Mixture())
+    elif options.command == "nli-onepass":
+        runs.train_onepass(run, onepass.Mixture(), begin=options.begin)
     else:
         runs.train_ner(run, ner.Corpus())
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    task = options.command.removeprefix("evaluate-")
-    on = measure.bench(task, options.adapter, data=options.data, base=options.base or adapter.base_folder())
-    measured = measure.measure_nli if task == "nli" else measure.measure_ner
-    scores = measured(on, limit=options.limit)
+    base = options.base or adapter.base_folder()
+    if options.command == "evaluate-ner":
+        on = measure.bench("ner", options.adapter, data=options.data, base=base)
+        scores = measure.measure_ner(on, limit=options.limit)
+    else:
+        with measure.judge(options.adapter, data=options.data, base=base) as judge:
+            scores = measure.measure_nli(judge, limit=options.limit)
     if options.limit is None:
         card.record_scores(options.adapter, scores, results=options.results)
 

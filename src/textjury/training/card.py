@@ -13,11 +13,12 @@ from textjury.errors import ModelError, Problem
 from textjury.training import adapter
 from textjury.training.loop import Progress
 
-MAX_TOKENS = {"nli": 256, "ner": 512}
+MAX_TOKENS = {"nli": 256, "nli-onepass": 256, "ner": 512}
 Scores = dict[str, dict[str, float | int | str]]
 
 _TITLES = {
     "nli": "does the hypothesis follow from the text?",
+    "nli-onepass": "which of these hypotheses follow from the text, in one pass?",
     "ner": "persons, organisations, locations and the rest",
 }
 
@@ -25,8 +26,8 @@ _DATA = {
     "nli": """| rows from | what | licence, as far as known |
 |---|---|---|
 | MultiNLI (parts annotated again by TaxiNLI and others; dev rows outside the evaluation file) | human pairs | OANC and others; free to use |
-| SNLI (CAD and CAT parts), JOCI, MPE | human pairs on image captions | CC BY-SA 4.0 (SNLI); JOCI and MPE as published by their authors |
-| FLUTE, ConjNLI, CommitmentBank and FraCaS | human and templated pairs | as published by their authors |
+| SNLI (CAD and CAT parts), JOCI, MPE | human pairs, mostly on image captions | CC BY-SA 4.0 (SNLI); JOCI and MPE: their repositories state none |
+| FLUTE, ConjNLI, CommitmentBank and FraCaS | human and templated pairs | AFL-3.0 (FLUTE), MIT (ConjNLI); CommitmentBank and FraCaS: none stated |
 | SuperGen | synthetic pairs | Apache-2.0 |
 | CLINC150 | questions, recast over 150 intents and 10 domains | CC BY 3.0 |
 | DBpedia 14 | entity descriptions, recast over 14 classes and broader topics | CC BY-SA 3.0 |
@@ -34,12 +35,25 @@ _DATA = {
 
 No premise of the evaluation files is among the training pairs (compared by letters and digits). A sample of MultiNLI dev was
 measured during the run, but nothing was chosen by it. None of the sets of the zero-shot table was trained on.""",
+    "nli-onepass": """| rows from | what | licence, as far as known |
+|---|---|---|
+| MultiNLI (parts annotated again by TaxiNLI and others; dev rows outside the evaluation file) | human pairs, up to three passes | OANC and others; free to use |
+| SNLI (CAD and CAT parts), JOCI, MPE | human pairs, mostly on image captions | CC BY-SA 4.0 (SNLI); JOCI and MPE: their repositories state none |
+| FLUTE, ConjNLI, CommitmentBank and FraCaS | human and templated pairs | AFL-3.0 (FLUTE), MIT (ConjNLI); CommitmentBank and FraCaS: none stated |
+| SuperGen | synthetic pairs | Apache-2.0 |
+| sentences of UNER EWT, GMB, wikigold, CrossNER, re3d and SEC filings | unlabelled text; of 231 topics the one that stands out by the encoder's own similarity is the true one | CC BY-SA 4.0 (UNER), public domain and free news (GMB), CC BY 4.0 (wikigold), MIT (CrossNER), CC BY 3.0 or open government (re3d), CC BY 3.0 (SEC) |
+| CLINC150 | questions, recast over 150 intents and 10 domains | CC BY 3.0 |
+| DBpedia 14 | entity descriptions, recast over 14 classes and broader topics | CC BY-SA 3.0 |
+| VADER ground truth | sentences, and three to eight of one feeling joined to a longer text, recast over positive, negative and neutral | MIT |
+
+No premise of the evaluation files is among the training texts (compared by letters and digits). A sample of MultiNLI dev was
+measured during the run, but nothing was chosen by it. None of the sets of the zero-shot table was trained on.""",
     "ner": """| rows from | what | licence, as far as known |
 |---|---|---|
 | UNER English EWT, train | web text, human | CC BY-SA 4.0 |
 | WNUT 2017, train | tweets, human | CC BY 4.0 |
 | Broad Twitter Corpus (without tagged user names) | tweets, human | CC BY 4.0 |
-| CrossNER politics, science, literature, music, train and dev | encyclopaedia, human | MIT |
+| CrossNER politics, science, literature, music, train and dev | encyclopaedia, human | MIT (its sentences: Wikipedia, CC BY-SA) |
 
 No sentence of the evaluation files is among the training sentences. A sample of the EWT dev part was measured during the run,
 but nothing was chosen by it; wikigold was not trained on at all.""",
@@ -52,7 +66,19 @@ _LIMITS = {
 - Texts beyond the window are cut unless the caller takes them apart; training pairs had at most 128 tokens.
 - Scores are comparable between hypotheses of one text; as probabilities they want calibration on labelled rows.
 - It learned from web text of its time, with the biases of that text. Do not let it decide alone about people.""",
-    "ner": """- English only, and uncased by construction: capitals carry no information, so ALL-CAPS and lower-case score the same.
+    "nli-onepass": """- English only, six layers: expect it to misread negation, numbers and long chains of reasoning.
+- The text is read without knowing what will be asked: a pairwise model of a larger size sees more. What is gained is that
+  the cost hardly grows with the number of labels, and that a label's score cannot depend on the others.
+- `not_entailment` is not a contradiction: a low score says only that the text does not state the hypothesis.
+- A hypothesis has at most 64 tokens; a text is read in windows of 189 (max_tokens 256), and training texts had at most 192.
+- Topics were taught by the embeddings of the same encoder: where those are wrong about a subject, this model tends to be wrong
+  with them, so the two are less independent as jurors than their names suggest.
+- Scores are comparable between hypotheses of one text; as probabilities they want calibration on labelled rows.
+- It learned from web text of its time, with the biases of that text. Do not let it decide alone about people.""",
+    "ner": """- English only, and uncased by construction: capitals carry no information, so ALL-CAPS and lower-case score the same (the
+  three forms differ by 0.000 on every set above), and capitals cannot help on well-written text. No cased model was measured
+  beside it on these sets. Published for comparison: a cased BiLSTM-CRF with ELMo falls from 92.5 F1 to 34.5 on the lower-cased
+  CoNLL-2003 test set (Mayhew, Tsygankova and Roth 2019, arXiv:1903.11222, table 1).
 - MISC is the weakest type (see wikigold with and without it): its corpora disagree about what belongs to it.
 - Only a word's first sub-word is labelled; words behind the window stay untagged unless the caller takes texts apart.
 - The EWT training part is the first published version of that file; later corrections are not in it.""",
@@ -60,14 +86,24 @@ _LIMITS = {
 
 
 def write_manifest(
-    folder: Path, *, task: str, labels: Sequence[str], digest: str, recipe: dict[str, Any], progress: Progress
+    folder: Path,
+    *,
+    task: str,
+    labels: Sequence[str],
+    digest: str,
+    recipe: dict[str, Any],
+    progress: Progress,
+    base: str = adapter.BASE_SHA256,
 ) -> None:
-    """Write ``manifest.json`` and ``curve.json``; an evaluation replaces the scores later."""
+    """Write ``manifest.json`` and ``curve.json``; an evaluation replaces the scores later.
+
+    ``base`` is the digest of the weights on which it was trained.
+    """
     trained: dict[str, float] = {"steps": progress.step, "rows": progress.rows, "tokens": progress.tokens}
     manifest = {
         "name": f"textjury-{task}-minilm",
-        "task": task,
-        "base": {"package": adapter.BASE_PACKAGE, "sha256": adapter.BASE_SHA256},
+        "task": task.partition("-")[0],
+        "base": {"sha256": base, **({"package": adapter.BASE_PACKAGE} if base == adapter.BASE_SHA256 else {})},
         "adapter_sha256": digest,
         "id2label": {str(index): label for index, label in enumerate(labels)},
         "max_tokens": MAX_TOKENS[task],
@@ -113,20 +149,20 @@ def record_scores(folder: Path, scores: Scores, *, results: Path | None) -> None
 
 def card(manifest: dict[str, Any], scores: Scores) -> str:
     """The model card in Markdown."""
-    task, recipe, trained = manifest["task"], manifest["recipe"], manifest["trained"]
-    lora, run = recipe["lora"], recipe["loop"]
-    return f"""# {manifest["name"]}: {_TITLES[task]}
+    kind, recipe, trained = kind_of(manifest), manifest["recipe"], manifest["trained"]
+    run = recipe["loop"]
+    return f"""# {manifest["name"]}: {_TITLES[kind]}
 
-A LoRA adapter for `{adapter.BASE_NAME}` (6 layers, 384 wide, Apache-2.0; package `{adapter.BASE_PACKAGE}`), to be merged when loaded.
+{_what(recipe)} for `{adapter.BASE_NAME}` (6 layers, 384 wide, Apache-2.0; package `{adapter.BASE_PACKAGE}`), to be merged when loaded.
 Labels in order: {", ".join(f"`{label}`" for label in manifest["id2label"].values())}. Weights: SHA-256 `{manifest["adapter_sha256"]}`.
 
 ## Data
 
-{_DATA[task]}
+{_DATA[kind]}
 
 ## Recipe
 
-Rank {lora["rank"]}, alpha {lora["alpha"]}, encoder dropout {lora["dropout"]}, every linear layer of attention and feed-forward, trained head.
+{_method(recipe)}
 AdamW, peak learning rate {run["learning_rate"]}, {run["warmup"]:.0%} warm-up, linear decay to zero, {run["token_budget"]} padded tokens per step,
 length grouping, bf16 products and fp32 weights, seed {manifest["seed"]}.
 {recipe["data"]["rows"]:,} rows prepared; {trained["rows"]:,} seen in {trained["steps"]:,} steps ({trained["tokens"]:,} tokens, {trained["minutes"]} minutes).
@@ -134,7 +170,7 @@ length grouping, bf16 products and fp32 weights, seed {manifest["seed"]}.
 
 ```
 {command(manifest)}
-python -m textjury.training evaluate-{task} --data DATA --adapter OUT
+python -m textjury.training evaluate-{kind} --data DATA --adapter OUT
 ```
 
 ## Scores
@@ -145,8 +181,32 @@ python -m textjury.training evaluate-{task} --data DATA --adapter OUT
 
 ## Limits
 
-{_LIMITS[task]}
+{_LIMITS[kind]}
 """
+
+
+def kind_of(manifest: dict[str, Any]) -> str:
+    """The command of ``textjury train`` that made the adapter."""
+    return str(manifest["created_by"]).split()[-1]
+
+
+def _what(recipe: dict[str, Any]) -> str:
+    return "A LoRA adapter" if "lora" in recipe else "Differences of all layers, 8 bits each with a scale per row,"
+
+
+def _method(recipe: dict[str, Any]) -> str:
+    if "lora" in recipe:
+        lora = recipe["lora"]
+        return (
+            f"Rank {lora['rank']}, alpha {lora['alpha']}, encoder dropout {lora['dropout']}, "
+            "every linear layer of attention and feed-forward, trained head."
+        )
+    begin = (
+        f"starting from the LoRA adapter `{recipe['begin'][:16]}`" if recipe["begin"] else "starting from the encoder"
+    )
+    return f"""All layers but the embeddings, {begin}, dropout {recipe["dropout"]} on the layers' outputs. An item is a text with up to
+six hypotheses ({recipe["data"]["hypotheses"]:,} in all): each attends to the text and to itself, the text to itself alone. The loss is cross entropy
+per hypothesis plus, where exactly one of several is true, half the cross entropy of choosing it."""
 
 
 def command(manifest: dict[str, Any]) -> str:
@@ -154,8 +214,9 @@ def command(manifest: dict[str, Any]) -> str:
     run = manifest["recipe"]["loop"]
     steps = manifest["trained"]["steps"]
     return (
-        f"python -m textjury.training {manifest['task']} --data DATA --out OUT --steps {steps} --seed {manifest['seed']}"
+        f"python -m textjury.training {kind_of(manifest)} --data DATA --out OUT --steps {steps} --seed {manifest['seed']}"
         f" --learning-rate {run['learning_rate']} --token-budget {run['token_budget']}"
+        + (" --begin src/textjury/embedded/nli" if manifest["recipe"].get("begin") else "")
     )
 
 

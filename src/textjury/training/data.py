@@ -4,7 +4,7 @@ Formats (all UTF-8):
 
 - pairs: Parquet with ``premise, hypothesis, label``, optional ``source``; labels entailment, neutral,
   contradiction, not_entailment
-- texts: Parquet with ``text, label``, optional ``domain`` and ``split``
+- texts: Parquet with ``text, label``, optional ``domain`` (or ``genre``) and ``split``
 - entities: ``token<TAB>tag`` per line, BIO tags, an empty line between sentences, ``# source = NAME``
   above one
 """
@@ -67,7 +67,8 @@ def read_pairs(path: Path) -> list[Pair]:
 def read_texts(path: Path) -> list[LabelledText]:
     """All labelled texts of a Parquet file, in file order."""
     table = _table(path, required=("text", "label"))
-    columns = (_column(table, name) for name in ("text", "label", "domain", "split"))
+    domain = "domain" if "domain" in table.column_names else "genre"
+    columns = (_column(table, name) for name in ("text", "label", domain, "split"))
     return [LabelledText(*row) for row in zip(*columns, strict=True)]
 
 

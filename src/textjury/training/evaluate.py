@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from textjury.training.batches import Item, collate, cut
-from textjury.training.data import LabelledText, Pair
+from textjury.training.data import Pair
 from textjury.training.loop import has_bf16
 from textjury.training.nli import LABELS, encode
 
@@ -44,26 +44,6 @@ def two_way(
     items = encode(pairs, tokenizer, max_tokens=max_tokens)
     right = sum(int(scores.argmax()) == item.target for scores, item in zip(logits(model, items), items, strict=True))
     return right / len(items)
-
-
-def zero_shot(
-    model: torch.nn.Module,
-    rows: Sequence[LabelledText],
-    names: dict[str, str],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    template: str = TEMPLATE,
-    max_tokens: int = 256,
-) -> float:
-    """Accuracy of the label whose hypothesis is entailed most; ``names`` maps labels to their wording."""
-    labels = list(names)
-    pairs = [Pair(row.text, template.format(names[label]), False) for row in rows for label in labels]
-    entailed = [float(s.log_softmax(-1)[0]) for s in logits(model, encode(pairs, tokenizer, max_tokens=max_tokens))]
-    right = 0
-    for index, row in enumerate(rows):
-        scores = entailed[index * len(labels) : (index + 1) * len(labels)]
-        right += labels[scores.index(max(scores))] == row.label
-    return right / len(rows)
 
 
 def majority(labels: Iterable[object]) -> float:
@@ -101,4 +81,4 @@ def span_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *
     return 2 * hits / (said + true) if said + true else 0.0
 
 
-__all__ = ["LABELS", "logits", "majority", "seeded", "span_f1", "spans", "two_way", "zero_shot"]
+__all__ = ["LABELS", "logits", "majority", "seeded", "span_f1", "spans", "two_way"]

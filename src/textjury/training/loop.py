@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from textjury.errors import ModelError, Problem
-from textjury.training.batches import Item, collate, plan, stream
+from textjury.training.batches import collate, plan, stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,21 +57,25 @@ class Progress:
 
 
 log = logging.getLogger(__name__)
+Collate = Callable[..., dict[str, torch.Tensor]]
 Measure = Callable[[torch.nn.Module], dict[str, float]]
 Checkpointed = Callable[[torch.nn.Module, Progress], None]
 
 
 def train(
     model: torch.nn.Module,
-    items: Sequence[Item],
+    items: Sequence[Any],
     options: Options,
     *,
     folder: Path,
+    collate: Collate = collate,
     measure: Measure | None = None,
     checkpointed: Checkpointed | None = None,
     stop_after: int | None = None,
 ) -> Progress:
     """Train the parameters that require gradients; resume from ``folder`` when a checkpoint lies there.
+
+    ``items`` have token ``ids``; ``collate`` makes a batch of them that the model takes (default: of ``Item``).
 
     ``stop_after`` leaves the run after that step, checkpointed but unfinished (a budget of machine time).
     """
@@ -93,7 +98,8 @@ def train(
     for rows in islice(batches, max(0, last - progress.step)):
         if run_share(progress, options) >= 1.0:
             break
-        losses.append(step(model, optimiser, [items[row] for row in rows], progress, options, device=device))
+        batch = collate([items[row] for row in rows], device=device)
+        losses.append(step(model, optimiser, batch, progress, options, device=device))
         progress.count(tokens=sum(lengths[row] for row in rows), rows=len(rows), seconds=time.monotonic() - started)
         if progress.step % options.report_every == 0:
             report(progress, losses)
@@ -108,7 +114,7 @@ def train(
 def step(
     model: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
-    items: Sequence[Item],
+    batch: dict[str, torch.Tensor],
     progress: Progress,
     options: Options,
     *,
@@ -122,7 +128,7 @@ def step(
     for group in optimiser.param_groups:
         group["lr"] = options.learning_rate * schedule(run_share(progress, options), warmup=options.warmup)
     with torch.autocast(device, dtype=torch.bfloat16, enabled=has_bf16(device)):
-        loss: torch.Tensor = model(**collate(items, device=device)).loss
+        loss: torch.Tensor = model(**batch).loss
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(trainable(model).values(), options.clip)
     optimiser.step()

@@ -15,6 +15,7 @@ from textjury.training.data import LabelledText, Pair, read_pairs, read_texts
 from textjury.training.recast import recast, refuse_yardstick
 
 LABELS = ("entailment", "not_entailment")
+HELD_OUT = ("mnli_dev_gold", "snli_test")
 
 # Rows taken per source of train_3class.parquet. Absent on purpose: ling_in_loop (no licence), sick
 # (non-commercial), curriculum_*, help and imppres templates (narrow), equate (arithmetic).
@@ -45,10 +46,10 @@ def mixture(data: Path, options: Mixture, *, seed: int) -> list[Pair]:
 
 def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
     """At most ``count`` pairs, each source within its share, none with a premise of the evaluation files."""
-    held_out = {_key(pair.premise) for name in ("mnli_dev_gold", "snli_test") for pair in held_out_pairs(folder, name)}
+    held_out = {key(pair.premise) for name in HELD_OUT for pair in held_out_pairs(folder, name)}
     pools: dict[str, list[Pair]] = {source: [] for source in HUMAN}
     for pair in read_pairs(folder / "train_3class.parquet"):
-        if pair.source in pools and _key(pair.premise) not in held_out:
+        if pair.source in pools and key(pair.premise) not in held_out:
             pools[pair.source].append(pair)
     chance = random.Random(f"{seed}/human")
     share = min(1.0, count / sum(HUMAN.values()))
@@ -103,5 +104,5 @@ def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tok
     return [Item(ids, types, LABELS.index("entailment" if p.entailed else "not_entailment")) for ids, types, p in rows]
 
 
-def _key(premise: str) -> str:
+def key(premise: str) -> str:
     return "".join(filter(str.isalnum, premise.lower()))

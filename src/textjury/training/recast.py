@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from textjury.errors import ConfigError, Problem
+from textjury.training.blocks import Block, worded
 from textjury.training.data import LabelledText, Pair
 
 YARDSTICK = (
@@ -49,8 +50,7 @@ class Concept:
     def hypothesis(self, chance: random.Random) -> str:
         if self.sentences and chance.random() < 0.35:
             return chance.choice(self.sentences)
-        wording = chance.choice(self.templates).format(chance.choice(self.names))
-        return wording[0].upper() + wording[1:] if chance.random() < 0.7 else wording
+        return worded(chance.choice(self.templates), chance.choice(self.names), chance)
 
 
 def refuse_yardstick(name: str) -> None:
@@ -80,6 +80,42 @@ def recast(
             yield Pair(row.text, right.hypothesis(chance), True, source)
             for wrong in _false(false, right, chance, mean=negatives):
                 yield Pair(row.text, wrong.hypothesis(chance), False, source)
+
+
+def recast_blocks(
+    rows: Iterable[LabelledText], concepts: Sequence[Concept], *, source: str, seed: int, most: int = 6
+) -> Iterator[Block]:
+    """A block of every row that some concept is true of: one true hypothesis, now and then two, the rest false.
+
+    Mostly all of a block are worded alike, as labels are when they are asked.
+    """
+    refuse_yardstick(source)
+    chance = random.Random(f"{seed}/{source}/blocks")
+    sides: dict[str, tuple[list[Concept], list[Concept]]] = {}
+    for row in rows:
+        if row.label not in sides:
+            sides[row.label] = _sides(row.label, concepts)
+        true, false = sides[row.label]
+        if not true:
+            continue
+        right = chance.sample(true, 2 if len(true) > 1 and chance.random() < 0.25 else 1)
+        near = [concept for concept in false if concept.near and concept.near == right[0].near]
+        count = min(most - len(right), len(false))
+        hard = chance.sample(near, min(len(near), (count + 1) // 2))
+        easy = [concept for concept in chance.sample(false, min(len(false), most)) if concept not in hard]
+        template = chance.choice(right[0].templates) if chance.random() < 0.65 else None
+        yield Block.shuffled(
+            row.text,
+            [
+                (
+                    worded(template, chance.choice(concept.names), chance) if template else concept.hypothesis(chance),
+                    concept in right,
+                )
+                for concept in (*right, *hard, *easy[: count - len(hard)])
+            ],
+            chance,
+            source=source,
+        )
 
 
 def _sides(label: str, concepts: Sequence[Concept]) -> tuple[list[Concept], list[Concept]]:

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import torch
 from peft import PeftModel
 
-from textjury.training import adapter, card, evaluate, loop, ner, nli
+from textjury.training import adapter, card, evaluate, loop, ner, nli, onepass
 from textjury.training.batches import Item
+from textjury.training.blocks import OnePass, collate_blocks
+from textjury.training.blocks import encode as encode_blocks
 
 MEASURED_ROWS = 800  # of the held-out set, during training
 
@@ -59,6 +61,43 @@ def train_ner(run: Run, corpus: ner.Corpus) -> loop.Progress:
     return _train(run, "ner", ner.TAGS, items=items, rows=asdict(corpus), measure=measure if held else None)
 
 
+def train_onepass(run: Run, mixture: onepass.Mixture, *, begin: Path | None) -> loop.Progress:
+    """Train and export the one-pass NLI model, from the LoRA adapter in ``begin`` if one is given."""
+    tokenizer = adapter.load_tokenizer(run.base)
+    blocks = onepass.mixture(run.data, mixture, seed=run.loop.seed)
+    items = encode_blocks(blocks, tokenizer, max_tokens=mixture.max_tokens)
+    asked = sum(len(item.ends) for item in items)
+    loop.log.info("%d texts, %d hypotheses, %d tokens", len(items), asked, sum(len(item.ids) for item in items))
+    held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=run.loop.seed)
+    model = onepass.start(base=run.base, seed=run.loop.seed, begin=begin, dropout=run.lora.dropout)
+    recipe = {
+        "loop": asdict(run.loop),
+        "dropout": run.lora.dropout,
+        "begin": adapter.sha256(begin / "adapter_model.safetensors") if begin else None,
+        "data": {"rows": len(items), "hypotheses": asked, **asdict(mixture), "passes": onepass.PASSES},
+    }
+
+    def measure(trained: torch.nn.Module) -> dict[str, float]:
+        assert isinstance(trained, OnePass)
+        return {"mnli_dev_gold_sample": round(onepass.two_way(trained, held, tokenizer), 4)}
+
+    def export(trained: torch.nn.Module, progress: loop.Progress) -> None:
+        assert isinstance(trained, OnePass)
+        digest = onepass.export(trained, run.out, base=run.base)
+        card.write_manifest(
+            run.out, task="nli-onepass", labels=onepass.LABELS, digest=digest, recipe=recipe, progress=progress,
+            base=adapter.sha256(run.base / "model.safetensors"),
+        )  # fmt: skip
+
+    progress = loop.train(
+        model, items, run.loop,
+        folder=run.checkpoint, collate=collate_blocks, measure=measure if held else None,
+        checkpointed=export, stop_after=run.stop_after,
+    )  # fmt: skip
+    export(model, progress)
+    return progress
+
+
 def _train(
     run: Run,
     task: str,
@@ -75,7 +114,10 @@ def _train(
     def export(trained: torch.nn.Module, progress: loop.Progress) -> None:
         assert isinstance(trained, PeftModel)
         digest = adapter.export(trained, run.out)
-        card.write_manifest(run.out, task=task, labels=labels, digest=digest, recipe=recipe, progress=progress)
+        card.write_manifest(
+            run.out, task=task, labels=labels, digest=digest, recipe=recipe, progress=progress,
+            base=adapter.sha256(run.base / "model.safetensors"),
+        )  # fmt: skip
 
     progress = loop.train(
         model, items, run.loop,

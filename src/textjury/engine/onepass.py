@@ -1,0 +1,249 @@
+"""A BERT classifier that reads a text once and asks all hypotheses about it in the same pass.
+
+The text attends to itself alone; every hypothesis attends to the text and to itself. So the text's keys and values are
+shared by all hypotheses (a prefix), the cost hardly grows with their number, and what one hypothesis gets does not
+depend on the others. Positions of a hypothesis continue after the text; its last separator feeds the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from textjury.engine.packed import PackedLinear
+from textjury.errors import ModelError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLogits:
+    """``logits``: ``[texts, hypotheses, classes]``."""
+
+    logits: torch.Tensor
+
+
+class BlockEncoder(torch.nn.Module):
+    """The weights of a ``BertForSequenceClassification``, for inference over blocks.
+
+    Queries, keys and values are one matrix. In the last layer only the separators that speak for a hypothesis go on.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.embeddings = model.bert.embeddings
+        self.layers = torch.nn.ModuleList(_Layer(layer, model.config) for layer in model.bert.encoder.layer)
+        self.pooler = model.bert.pooler.dense
+        self.classifier = model.classifier
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        hypothesis_ids: torch.Tensor,
+        owners: torch.Tensor,
+        **_ignored: Any,
+    ) -> BlockLogits:
+        """Logits of every hypothesis for every text.
+
+        ``input_ids`` int64 ``[texts, longest]`` with ``lengths`` ``[texts]``; ``hypothesis_ids`` ``[m]``: all hypotheses
+        one after the other, each with its separator, and ``owners`` ``[m]``: ascending numbers of the hypotheses they
+        belong to.
+        """
+        text, asked = self._embedded(input_ids, lengths, hypothesis_ids, owners)
+        layout = _Layout.of(lengths, input_ids.shape[1], owners, text.dtype)
+        layers = [layer for layer in self.layers if isinstance(layer, _Layer)]
+        for layer in layers[:-1]:
+            text, asked = layer(text, asked, layout)
+        ends = layers[-1].last(text, asked, layout)
+        return BlockLogits(self.classifier(torch.tanh(self.pooler(ends.to(self.pooler.weight.dtype)))).float())
+
+    def _embedded(
+        self, input_ids: torch.Tensor, lengths: torch.Tensor, hypothesis_ids: torch.Tensor, owners: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        own: Any = self.embeddings
+        words, types, positions = own.word_embeddings, own.token_type_embeddings.weight, own.position_embeddings
+        text = own.LayerNorm(words(input_ids) + types[0] + positions.weight[: input_ids.shape[1]])
+        within = torch.arange(len(owners), device=owners.device) - torch.searchsorted(owners, owners)
+        placed = positions(lengths[:, None] + within[None])
+        return text, own.LayerNorm(words(hypothesis_ids) + types[1] + placed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Hypotheses of similar length side by side, padded to the longest of them.
+
+    ``slots`` ``[hypotheses, longest]``: which token goes there, any for padding; ``mask`` additive over keys
+    ``[hypotheses, 1, longest]``, None without padding; ``ends`` ``[hypotheses]``: the last separators.
+    """
+
+    slots: torch.Tensor
+    mask: torch.Tensor | None
+    ends: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """``padding``: additive mask over the text's keys ``[texts, 1, 1, longest]``, None without padding. ``places`` ``[m]``:
+    where each hypothesis token stands in all groups' slots; ``order`` ``[hypotheses]``: where each stands in the groups."""
+
+    padding: torch.Tensor | None
+    groups: tuple[_Group, ...]
+    places: torch.Tensor
+    order: torch.Tensor
+
+    @classmethod
+    def of(cls, lengths: torch.Tensor, longest: int, owners: torch.Tensor, dtype: torch.dtype) -> _Layout:
+        never, device = torch.finfo(dtype).min, lengths.device
+        missing = torch.arange(longest, device=device)[None] >= lengths[:, None]
+        padding = None
+        if bool(missing.any()):
+            padding = torch.zeros(missing.shape, dtype=dtype, device=device).masked_fill_(missing, never)[:, None, None]
+        sizes = torch.bincount(owners)
+        starts = torch.cumsum(sizes, 0) - sizes
+        by_length = torch.argsort(sizes, stable=True)
+        groups = []
+        places = torch.empty_like(owners)
+        before = 0
+        for part in _similar(sizes[by_length].tolist()):
+            mine = by_length[part]
+            width = int(sizes[mine].max())
+            within = torch.arange(width, device=device)
+            real = within[None] < sizes[mine, None]
+            slots = torch.where(real, starts[mine, None] + within, starts[mine, None])
+            places[slots[real]] = before + torch.arange(slots.numel(), device=device).view(slots.shape)[real]
+            before += slots.numel()
+            blank = torch.zeros(real.shape, dtype=dtype, device=device).masked_fill_(~real, never)[:, None]
+            groups.append(_Group(slots, None if bool(real.all()) else blank, starts[mine] + sizes[mine] - 1))
+        return cls(padding, tuple(groups), places, torch.argsort(by_length))
+
+
+def _similar(lengths: list[int]) -> Iterator[slice]:
+    """Runs of ascending lengths that are worth padding to one: up to a third more, or two."""
+    start = 0
+    for at, length in enumerate([*lengths, 0]):
+        if at > start and (at == len(lengths) or length > max(lengths[start] + 2, 4 * lengths[start] // 3)):
+            yield slice(start, at)
+            start = at
+
+
+class _Layer(torch.nn.Module):
+    def __init__(self, layer: Any, config: Any):
+        super().__init__()
+        own = layer.attention.self
+        self.heads = config.num_attention_heads
+        self.qkv = _joined(own.query, own.key, own.value, scale=(config.hidden_size // self.heads) ** -0.5)
+        self.out, self.norm = layer.attention.output.dense, layer.attention.output.LayerNorm
+        self.up, self.down, self.norm_mlp = layer.intermediate.dense, layer.output.dense, layer.output.LayerNorm
+
+    def forward(self, text: torch.Tensor, asked: torch.Tensor, layout: _Layout) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next layer's text ``[texts, longest, width]`` and hypotheses ``[texts, m, width]``."""
+        both = torch.cat([text, asked], dim=1)
+        query, key, value = self._split(self.qkv(both))
+        length = text.shape[1]
+        texts = query[:, :, :length], key[:, :, :length], value[:, :, :length]
+        alone = _alone(*texts, layout.padding)
+        query, key, value = query[:, :, length:], key[:, :, length:], value[:, :, length:]
+        seen = [
+            _attended(_taken(query, group.slots), key, value, texts, group, layout.padding) for group in layout.groups
+        ]
+        asking = torch.cat(seen, dim=2).index_select(2, layout.places)
+        both = self._rest(both, torch.cat([alone, asking], dim=2))
+        return both[:, :length], both[:, length:]
+
+    def last(self, text: torch.Tensor, asked: torch.Tensor, layout: _Layout) -> torch.Tensor:
+        """Only the separators ``[texts, hypotheses, width]``: nothing else of the last layer is used."""
+        length = text.shape[1]
+        query, key, value = self._split(self.qkv(torch.cat([text, asked], dim=1)))
+        texts = query[:, :, :length], key[:, :, :length], value[:, :, :length]
+        query, key, value = query[:, :, length:], key[:, :, length:], value[:, :, length:]
+        seen = [
+            _attended(_taken(query, group.ends[:, None]), key, value, texts, group, layout.padding)
+            for group in layout.groups
+        ]
+        ends = torch.cat([group.ends for group in layout.groups])
+        return self._rest(asked.index_select(1, ends), torch.cat(seen, dim=2)).index_select(1, layout.order)
+
+    def _split(self, joined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rows, tokens, width = joined.shape
+        query, key, value = joined.view(rows, tokens, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def _rest(self, before: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        after = self.norm(self.out(seen.transpose(1, 2).reshape(before.shape)) + before)
+        inner = self.up.gelu(after) if isinstance(self.up, PackedLinear) else functional.gelu(self.up(after))
+        found: torch.Tensor = self.norm_mlp(self.down(inner) + after)
+        return found
+
+
+def _taken(tokens: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """``[texts, heads, m, size]`` to ``[texts, heads, hypotheses, slots, size]``."""
+    texts, heads, _, size = tokens.shape
+    return tokens.index_select(2, slots.flatten()).view(texts, heads, *slots.shape, size)
+
+
+def _alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
+    """Attention of the text over itself; on a CPU written out, for the same reason as below."""
+    if query.is_cuda:
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=padding, scale=1.0)
+    weights = query @ key.transpose(-1, -2)
+    if padding is not None:
+        weights += padding
+    seen: torch.Tensor = weights.softmax(-1) @ value
+    return seen
+
+
+def _attended(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    text: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    group: _Group,
+    padding: torch.Tensor | None,
+) -> torch.Tensor:
+    """What queries ``[texts, heads, hypotheses, slots, size]`` see of the text and of their own hypothesis.
+
+    One softmax over both: ``[texts, heads, hypotheses x slots, size]``. On a CPU this is twice as fast as the
+    library's attention with a mask.
+    """
+    flat = query.flatten(2, 3)
+    _, text_key, text_value = text
+    of_text = flat @ text_key.transpose(-1, -2)
+    if padding is not None:
+        of_text += padding
+    of_own = query @ _taken(key, group.slots).transpose(-1, -2)
+    if group.mask is not None:
+        of_own += group.mask
+    weights = torch.cat([of_text, of_own.flatten(2, 3)], dim=-1).softmax(-1)
+    length = of_text.shape[-1]
+    own = weights[..., length:].reshape(of_own.shape) @ _taken(value, group.slots)
+    seen: torch.Tensor = weights[..., :length] @ text_value + own.flatten(2, 3)
+    return seen
+
+
+def _joined(query: torch.nn.Linear, key: torch.nn.Linear, value: torch.nn.Linear, *, scale: float) -> torch.nn.Linear:
+    """One layer for all three, queries scaled already."""
+    parts = ((query, scale), (key, 1.0), (value, 1.0))
+    dtype = query.weight.dtype
+    whole = torch.nn.Linear(query.in_features, sum(one.out_features for one, _ in parts), dtype=dtype)
+    weight = torch.cat([one.weight.float() * factor for one, factor in parts]).to(dtype)
+    bias = torch.cat([one.bias.float() * factor for one, factor in parts]).to(dtype)
+    whole.weight, whole.bias = (torch.nn.Parameter(t, requires_grad=False) for t in (weight, bias))
+    return whole
+
+
+def block_encoder(name: str, model: Any) -> BlockEncoder:
+    """The model for blocks. Raises ModelError for an architecture that this module does not know."""
+    config = model.config
+    if config.model_type != "bert" or config.hidden_act != "gelu":
+        raise ModelError(
+            Problem(
+                f"models.{name}",
+                f"a one-pass adapter over {config.model_type}",
+                "a BERT encoder with gelu",
+                "use the adapter with the encoder on which it was trained",
+            )
+        )
+    return BlockEncoder(model)

@@ -1,0 +1,176 @@
+"""Blocks: one text with several hypotheses, read in one pass.
+
+The text is read once; every hypothesis sees the text and itself, the text sees no hypothesis. Positions of each
+hypothesis continue after the text, and its own last separator speaks for it, so its score does not depend on
+what else is asked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from textjury.training.data import Pair
+
+LISTWISE = 0.5
+"""Weight of the choice among the hypotheses of a text of which exactly one is true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A text, hypotheses about it, and which of them follow."""
+
+    text: str
+    hypotheses: tuple[str, ...]
+    entailed: tuple[bool, ...]
+    source: str = ""
+
+    @classmethod
+    def shuffled(
+        cls, text: str, asked: Sequence[tuple[str, bool]], chance: random.Random, *, source: str = ""
+    ) -> Block:
+        order = list(asked)
+        chance.shuffle(order)
+        return cls(text, tuple(h for h, _ in order), tuple(e for _, e in order), source)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockItem:
+    """Token ids of a block with what the mask and the head need.
+
+    ``segments``: 0 for the text, j for the j-th hypothesis. ``ends``: where each hypothesis' last separator is.
+    """
+
+    ids: Sequence[int]
+    positions: Sequence[int]
+    segments: Sequence[int]
+    ends: Sequence[int]
+    entailed: Sequence[bool]
+
+
+def worded(template: str, name: str, chance: random.Random) -> str:
+    """The template with a name, mostly with a capital first letter."""
+    wording = template.format(name)
+    return wording[0].upper() + wording[1:] if chance.random() < 0.7 else wording
+
+
+def grouped(pairs: Iterable[Pair], chance: random.Random, *, most: int = 6) -> list[Block]:
+    """Pairs of one premise together, at most ``most`` hypotheses in a block."""
+    by_premise: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_premise.setdefault(pair.premise, []).append(pair)
+    blocks: list[Block] = []
+    for premise, mine in by_premise.items():
+        for start in range(0, len(mine), most):
+            some = mine[start : start + most]
+            asked = [(pair.hypothesis, pair.entailed) for pair in some]
+            blocks.append(Block.shuffled(premise, asked, chance, source=some[0].source))
+    return blocks
+
+
+def encode(
+    blocks: Sequence[Block], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int, max_hypothesis: int = 64
+) -> list[BlockItem]:
+    """Items whose text has at most ``max_tokens`` tokens with its special ones; blocks with long hypotheses are left out."""
+    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert isinstance(start, int)
+    assert isinstance(end, int)
+    texts = tokenizer(
+        [block.text for block in blocks], add_special_tokens=False, truncation=True, max_length=max_tokens - 2
+    )["input_ids"]
+    flat = [h for block in blocks for h in block.hypotheses]
+    asked = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
+    items: list[BlockItem] = []
+    for block, text in zip(blocks, texts, strict=True):
+        mine = [next(asked) for _ in block.hypotheses]
+        if text and all(0 < len(ids) <= max_hypothesis for ids in mine):
+            items.append(_item([start, *text, end], [[*ids, end] for ids in mine], block.entailed))
+    return items
+
+
+def _item(text: list[int], hypotheses: Sequence[list[int]], entailed: Sequence[bool]) -> BlockItem:
+    ids, positions, segments, ends = list(text), list(range(len(text))), [0] * len(text), []
+    for number, hypothesis in enumerate(hypotheses, 1):
+        ids += hypothesis
+        positions += range(len(text), len(text) + len(hypothesis))
+        segments += [number] * len(hypothesis)
+        ends.append(len(ids) - 1)
+    return BlockItem(ids, positions, segments, ends, entailed)
+
+
+def collate_blocks(items: Sequence[BlockItem], *, pad: int = 0, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """int64 ``input_ids, position_ids, segments [rows, longest]`` (segment -1: padding), and per hypothesis
+    ``rows, ends, labels [hypotheses]`` (class 0 is entailment)."""
+    longest = max(len(item.ids) for item in items)
+
+    def padded(rows: Iterable[Sequence[int]], fill: int) -> torch.Tensor:
+        return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])
+
+    batch = {
+        "input_ids": padded((item.ids for item in items), pad),
+        "position_ids": padded((item.positions for item in items), 0),
+        "segments": padded((item.segments for item in items), -1),
+        "rows": torch.tensor([row for row, item in enumerate(items) for _ in item.ends]),
+        "ends": torch.tensor([end for item in items for end in item.ends]),
+        "labels": torch.tensor([0 if true else 1 for item in items for true in item.entailed]),
+    }
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+class OnePass(torch.nn.Module):
+    """A BERT sequence classifier that reads blocks; ``model`` keeps its weights and its names."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        segments: torch.Tensor,
+        rows: torch.Tensor,
+        ends: torch.Tensor,
+        labels: torch.Tensor | None = None,
+    ) -> Any:
+        """``logits`` float ``[hypotheses, classes]``, and with labels the ``loss``."""
+        allowed = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
+        allowed &= segments[:, None, :] >= 0
+        hidden = self.model.bert.encoder(
+            self.model.bert.embeddings(
+                input_ids=input_ids, token_type_ids=(segments > 0).long(), position_ids=position_ids
+            ),
+            attention_mask=allowed[:, None],
+        ).last_hidden_state
+        pooler = self.model.bert.pooler
+        logits = self.model.classifier(pooler.activation(pooler.dense(hidden[rows, ends]))).float()
+        return _Scored(logits, None if labels is None else block_loss(logits, labels, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    logits: torch.Tensor
+    loss: torch.Tensor | None
+
+
+def block_loss(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Cross entropy per hypothesis, plus the choice among the hypotheses of rows with one true and some false."""
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    count = int(rows.max()) + 1
+    true, asked = torch.bincount(rows[labels == 0], minlength=count), torch.bincount(rows, minlength=count)
+    choosable = ((true == 1) & (asked > 1))[rows]
+    if not bool(choosable.any()):
+        return loss
+    margin = (logits[:, 0] - logits[:, 1]).masked_fill(~choosable, float("-inf"))
+    table = torch.full((count, int(asked.max())), float("-inf"), device=logits.device)
+    first = torch.cumsum(asked, 0) - asked
+    place = torch.arange(len(rows), device=rows.device) - first[rows]
+    table[rows, place] = margin
+    chosen = torch.nonzero((labels == 0) & choosable).squeeze(1)
+    each = table[rows[chosen]].logsumexp(1) - margin[chosen]
+    return loss + LISTWISE * each.mean()

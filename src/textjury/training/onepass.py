@@ -1,0 +1,186 @@
+"""The one-pass NLI model: data, start, export.
+
+The whole encoder is trained except its embeddings. What ships is the difference to the packaged encoder with 8 bits
+per weight and a scale per row: the differences are small, so is what is lost of them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
+
+from textjury.training import adapter, concepts, nli, topics
+from textjury.training.batches import cut
+from textjury.training.blocks import Block, BlockItem, OnePass, collate_blocks, encode, grouped
+from textjury.training.data import LabelledText, Pair, read_pairs, read_sentences
+from textjury.training.loop import has_bf16
+from textjury.training.recast import recast_blocks
+
+LABELS = nli.LABELS
+FORMAT = "textjury-delta-1"
+HEAD = ("bert.pooler.", "classifier.")  # shipped whole; the packaged pooler was never trained
+
+# Passes over the human pairs of a source. MultiNLI is the broadest in genre, captions the narrowest.
+PASSES = {
+    "mnli_llmsknow": 3.0, "mnli_olora": 3.0, "mnli_taxinli": 3.0, "mnli_dev_label1_noisy": 1.5, "cb_fracas": 2.0,
+    "supergen_mnli_synthetic": 1.0, "snli_cad": 1.0, "snli_cat": 1.0, "flute": 1.0, "conjnli": 0.6, "joci": 0.6,
+    "mpe": 0.6,
+}  # fmt: skip
+NEWS = frozenset({"gmb", "uner_ewt", "wikigold", "crossner_politics", "crossner_science", "crossner_literature",
+                  "crossner_music", "crossner_ai", "sec", "re3d"})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """How many texts of each recast kind, and the share of ``PASSES`` over the human pairs."""
+
+    human: float = 1.0
+    topics: int = 20_000
+    clinc: int = 14_000
+    dbpedia: int = 7_600
+    feelings: int = 14_000
+    reviews: int = 5_000
+    max_tokens: int = 192
+
+
+def mixture(data: Path, options: Mixture, *, seed: int) -> list[Block]:
+    """Blocks from a folder with ``nli/``, ``text/`` and ``ner/``; no premise of a held-out file among them."""
+    chance = random.Random(f"{seed}/onepass")
+    blocks = [
+        *human(data / "nli", options.human, chance),
+        *about_topics(data, options.topics, seed=seed),
+        *recast_sets(data / "text", options, seed=seed),
+    ]
+    chance.shuffle(blocks)
+    return blocks
+
+
+def human(folder: Path, share: float, chance: random.Random) -> list[Block]:
+    """Every source as often as ``PASSES`` says, grouped anew in every pass."""
+    held_out = {nli.key(p.premise) for name in nli.HELD_OUT for p in nli.held_out_pairs(folder, name)}
+    pools: dict[str, list[Pair]] = {source: [] for source in PASSES}
+    for pair in read_pairs(folder / "train_3class.parquet"):
+        if pair.source in pools and nli.key(pair.premise) not in held_out:
+            pools[pair.source].append(pair)
+    blocks: list[Block] = []
+    for source, pool in pools.items():
+        left = PASSES[source] * share
+        while left > 0:
+            some = pool if left >= 1 else chance.sample(pool, round(left * len(pool)))
+            blocks += grouped(some, chance)
+            left -= 1
+    return blocks
+
+
+def about_topics(data: Path, count: int, *, seed: int) -> list[Block]:
+    """Sentences of the entity files and of MultiNLI with the topics that stand out for them."""
+    path = data / "ner" / "ner_train_harmonised.conll"
+    if not count or not path.is_file():
+        return []
+    texts = topics.paragraphs(read_sentences(path), seed=seed, sources=NEWS)
+    texts = [text for text in dict.fromkeys(texts) if 40 <= len(text) <= 1200]
+    texts = random.Random(f"{seed}/topics").sample(texts, min(len(texts), 3 * count))
+    return list(topics.topical(texts, topics.Standing.of(texts), seed=seed, source="topics"))[:count]
+
+
+def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]:
+    """CLINC150, DBpedia and the VADER ground truth as hypotheses about their labels."""
+    rows = nli.texts(folder, "clinc150")
+    wanted = nli.sample(rows, options.clinc, seed=seed)
+    yield from recast_blocks(wanted, concepts.clinc(rows), source="clinc150", seed=seed)
+    wanted = nli.sample(nli.texts(folder, "dbpedia14_test"), options.dbpedia, seed=seed)
+    yield from recast_blocks(wanted, concepts.dbpedia(), source="dbpedia14_test", seed=seed)
+    rows = nli.texts(folder, "vader_groundtruth")
+    wanted = nli.balanced(rows, options.feelings, seed=seed)
+    yield from recast_blocks(wanted, concepts.vader(), source="vader_groundtruth", seed=seed)
+    wanted = reviews(rows, options.reviews, seed=seed)
+    yield from recast_blocks(wanted, concepts.vader(), source="vader_groundtruth joined", seed=seed)
+
+
+def reviews(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
+    """Long texts of one feeling: three to eight snippets of one kind and genre, with at most one dissenter."""
+    chance = random.Random(f"{seed}/reviews")
+    pools: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        pools.setdefault((row.domain, row.label), []).append(row.text)
+    found: list[LabelledText] = []
+    for _ in range(count):
+        genre, label = chance.choice(sorted(pools))
+        pool = pools[genre, label]
+        parts = chance.sample(pool, min(len(pool), chance.randint(3, 8)))
+        others = [key for key in sorted(pools) if key[0] == genre and key[1] != label]
+        if len(parts) > 3 and others and label != "neutral" and chance.random() < 0.3:
+            parts[chance.randrange(len(parts))] = chance.choice(pools[chance.choice(others)])
+        found.append(LabelledText(" ".join(parts), label, genre))
+    return found
+
+
+def start(*, base: Path, seed: int, begin: Path | None, dropout: float) -> OnePass:
+    """The encoder with trainable layers and frozen embeddings, from an exported LoRA adapter if one is given.
+
+    ``dropout`` acts on the layers' outputs only: on attention it would cost more time than it is worth.
+    """
+    torch.manual_seed(seed)
+    model: Any = adapter.merged("nli", begin, LABELS, base=base) if begin else adapter.load_base("nli", base, LABELS)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith("bert.embeddings."))
+    for name, module in model.named_modules():
+        if name.endswith("output.dropout"):
+            module.p = dropout
+    return OnePass(model)
+
+
+def margins(model: OnePass, items: Sequence[BlockItem], *, budget: int = 4096) -> list[list[float]]:
+    """Per item: for every hypothesis the logit of entailment less that of not entailed."""
+    device = next(model.parameters()).device.type
+    lengths = [len(item.ids) for item in items]
+    found: list[list[float]] = [[] for _ in items]
+    for rows in cut(sorted(range(len(items)), key=lengths.__getitem__), lengths, budget=budget):
+        batch = collate_blocks([items[row] for row in rows], device=device)
+        batch.pop("labels")
+        with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=has_bf16(device)):
+            logits = model(**batch).logits.float().cpu()
+        for place, margin in zip(batch["rows"].tolist(), (logits[:, 0] - logits[:, 1]).tolist(), strict=True):
+            found[rows[place]].append(margin)
+    return found
+
+
+def two_way(model: OnePass, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> float:
+    """Accuracy of entailment against everything else."""
+    blocks = [Block(pair.premise, (pair.hypothesis,), (pair.entailed,)) for pair in pairs]
+    items = encode(blocks, tokenizer, max_tokens=256, max_hypothesis=200)
+    said = margins(model, items)
+    right = sum(
+        (m > 0) == e for item, ms in zip(items, said, strict=True) for m, e in zip(ms, item.entailed, strict=True)
+    )
+    return right / sum(len(item.entailed) for item in items)
+
+
+def export(model: OnePass, folder: Path, *, base: Path) -> str:
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; the latter's SHA-256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = adapter.load_base("nli", base, LABELS).state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in model.model.state_dict().items():
+        weight = value.detach().cpu().float()
+        if name.startswith(HEAD):
+            tensors[f"whole.{name}"] = weight.contiguous()
+        elif name.startswith("bert.encoder.") and weight.dim() == 2:
+            delta = weight - before[name]
+            scale = delta.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+            tensors[f"delta.{name}"] = (delta / scale).round().to(torch.int8)
+            tensors[f"scale.{name}"] = scale
+        elif name.startswith("bert.encoder."):
+            tensors[f"whole.{name}"] = weight.contiguous()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"format": FORMAT, "attention": "one_pass", "base_model_name_or_path": adapter.BASE_NAME}
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return adapter.sha256(folder / "adapter_model.safetensors")
