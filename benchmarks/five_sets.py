@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from common import label_options, labelled, name_of, sampled
 
 SEED = 20240501
 FIT_ROWS = 200
@@ -35,54 +34,6 @@ SETS: dict[str, dict[str, Any]] = {
     "newsgroups20": {"rows": 150, "max_windows": 1},
     "cuad_contracts": {"rows": 120, "max_windows": 1, "top": 10},
 }
-NAMES = {  # newsgroup names are abbreviations: their words, nothing more
-    "comp.graphics": "computer graphics",
-    "comp.os.ms-windows.misc": "microsoft windows operating system",
-    "comp.sys.ibm.pc.hardware": "ibm pc hardware",
-    "comp.sys.mac.hardware": "apple mac hardware",
-    "comp.windows.x": "the x window system",
-    "misc.forsale": "things for sale",
-    "rec.autos": "cars",
-    "rec.motorcycles": "motorcycles",
-    "rec.sport.baseball": "baseball",
-    "rec.sport.hockey": "hockey",
-    "sci.crypt": "cryptography",
-    "sci.electronics": "electronics",
-    "sci.med": "medicine",
-    "sci.space": "space",
-    "soc.religion.christian": "christian religion",
-    "talk.politics.guns": "politics of guns",
-    "talk.politics.mideast": "politics of the middle east",
-    "talk.politics.misc": "politics",
-    "talk.religion.misc": "religion",
-    "alt.atheism": "atheism",
-    "earn": "company earnings",
-    "acq": "company acquisitions",
-    "money-fx": "foreign exchange",
-}
-
-
-def worded(label: str) -> str:
-    """A label's name as words."""
-    return NAMES.get(label, re.sub(r"[_\-/]+", " ", label).strip().lower())
-
-
-def name_of(label: str) -> str:
-    """The name that ``textjury init`` gives a label."""
-    return re.sub(r"[^\w]+", "_", label.strip().casefold()).strip("_")
-
-
-def load(data: Path, name: str, settings: dict[str, Any]) -> pd.DataFrame:
-    """Texts with a list of labels each, the most frequent labels only where ``top`` says so."""
-    frame = pd.read_parquet(data / f"{name}.parquet")
-    column = "labels" if "labels" in frame else "label"
-    lists = frame[column].map(lambda v: [p for p in re.split(r"[|\u00a6]", v) if p] if isinstance(v, str) else list(v))
-    frame = pd.DataFrame({"text": frame["text"].astype(str), "lists": lists})
-    counts = frame["lists"].explode().value_counts()
-    keep = set(counts.index[: settings.get("top", len(counts))])
-    frame["lists"] = frame["lists"].map(lambda names: [n for n in names if n in keep])
-    frame = frame[frame["lists"].map(bool) & (frame["text"].str.strip() != "")].drop_duplicates("text")
-    return frame.sample(min(len(frame), FIT_ROWS + settings["rows"]), random_state=SEED).reset_index(drop=True)
 
 
 def textjury(*arguments: str, folder: Path) -> Any:
@@ -96,7 +47,8 @@ def textjury(*arguments: str, folder: Path) -> Any:
 
 def one_set(data: Path, name: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The scores of one set, with what every step took."""
-    frame = load(data, name, settings)
+    every = labelled(data, name, top=settings.get("top"))
+    frame = sampled(every, FIT_ROWS + settings["rows"], seed=SEED)
     labels = sorted({n for names in frame["lists"] for n in names})
     frame["id"] = [f"r{i}" for i in range(len(frame))]
     frame["labels"] = frame["lists"].map(lambda names: "|".join(name_of(n) for n in names))
@@ -104,7 +56,7 @@ def one_set(data: Path, name: str, settings: dict[str, Any], folder: Path) -> di
     table[["id", "text"]].to_parquet(folder / "input.parquet")
     table[:FIT_ROWS].to_parquet(folder / "fit.parquet")
     table[FIT_ROWS:].to_parquet(folder / "rest.parquet")
-    options = [part for label in labels for part in ("--label", f"{label}: {worded(label)}")]
+    options = [part for label in label_options(labels) for part in ("--label", label)]
     options += ["--multi-label"] if settings.get("multi") else []
     textjury("init", "rulebook", *options, "--input", "input.parquet", "--id-column", "id", folder=folder)
     with (folder / "rulebook" / "pipeline.toml").open("a", encoding="utf-8") as handle:

@@ -1,6 +1,6 @@
 """Zero-shot classification: this engine beside ``transformers.pipeline``, in one run.
 
-    python benchmarks/zero_shot.py                         the embedded NLI model
+    python benchmarks/zero_shot.py                         the embedded pairwise NLI model
     python benchmarks/zero_shot.py --model FOLDER          any NLI model
     python benchmarks/zero_shot.py --random bart-large     random weights of a real architecture: speed only
 
@@ -380,7 +380,7 @@ def agreement(bench: Bench, rows: Sequence[str], labels: Sequence[str], *, bound
 
 def merged_embedded(folder: Path) -> Path:
     """The embedded NLI model with its adapter merged, saved as any model is."""
-    located = locate("nli", EMBEDDED_MODELS["nli"], base=Path())
+    located = locate("nli-pairwise", EMBEDDED_MODELS["nli-pairwise"], base=Path())
     network = load_network(located, choose("cpu").with_dtype("float32"))
     with quiet():
         network.module.save_pretrained(folder)

@@ -21,17 +21,18 @@ def packs() -> bool:
 
 
 @pytest.mark.skipif(not packs(), reason="this build of torch has no oneDNN for bf16")
-def test_packed_layers_compute_what_plain_ones_do_when_shapes_vary() -> None:
-    plain, packed = network(), network()
+@pytest.mark.parametrize(("dtype", "slack"), [(torch.bfloat16, 0.02), (torch.float32, 1e-5)])
+def test_packed_layers_compute_what_plain_ones_do_when_shapes_vary(dtype: torch.dtype, slack: float) -> None:
+    plain, packed = network(dtype), network(dtype)
     assert pack_linears(packed) == 3
     with torch.inference_mode():
         for shape in ((1, 1, 48), (3, 7, 48), (64, 48)):
-            x = torch.randn(shape).bfloat16()
-            torch.testing.assert_close(packed(x), plain(x), rtol=0.02, atol=0.02)
+            x = torch.randn(shape).to(dtype)
+            torch.testing.assert_close(packed(x), plain(x), rtol=slack, atol=slack)
 
 
-def test_pack_linears_leaves_a_network_alone_when_it_is_not_bf16() -> None:
-    module = network(torch.float32)
+def test_pack_linears_leaves_a_network_alone_when_its_dtype_is_another() -> None:
+    module = network(torch.float64)
     assert pack_linears(module) == 0
     assert not any(isinstance(m, PackedLinear) for m in module.modules())
 

@@ -10,7 +10,7 @@ from typing import Literal
 from textjury.errors import PlanError, Problem, shown
 
 Kind = Literal["cpu", "cuda", "mps"]
-DtypeName = Literal["float32", "bfloat16"]
+DtypeName = Literal["float32", "bfloat16", "int8"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CPU_BF16 = frozenset({"amx_bf16", "avx512_bf16"})
@@ -41,8 +41,8 @@ class Device:
         """The same device computing in ``dtype``; ``auto`` leaves its own choice."""
         if dtype == "auto":
             return self
-        if dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype {dtype!r}; expected auto, float32 or bfloat16")
+        if dtype not in ("float32", "bfloat16", "int8"):
+            raise ValueError(f"dtype {dtype!r}; expected auto, float32, bfloat16 or int8")
         return replace(self, dtype=dtype)  # type: ignore[arg-type]  # narrowed by the line above
 
 
