@@ -13,7 +13,7 @@ from textjury.config.load import load_rulebook
 from textjury.errors import ConfigError, LabelsError, PlanError
 from textjury.pipeline import run as running
 from textjury.pipeline.active import activate, active_digest, active_folder
-from textjury.pipeline.evaluate import _with_interval, evaluate
+from textjury.pipeline.evaluate import evaluate, with_interval
 from textjury.pipeline.fit import activate_ensemble, fit, list_ensembles
 from textjury.pipeline.labelled import label_set, read_labels
 from textjury.pipeline.plan import make_plan
@@ -144,4 +144,4 @@ def test_label_set_reads_what_people_write(value: object, expected: tuple[str, .
     [(0.792, 0.76, 0.82, ".792±.030"), (10.5, 10.0, 11.0, "10.500±.500"), (0.0, 0.0, 0.0, ".000±.000")],
 )
 def test_numbers_are_shown_with_half_their_interval(value: float, low: float, high: float, shown: str) -> None:
-    assert _with_interval({"value": value, "low": low, "high": high}) == shown
+    assert with_interval({"value": value, "low": low, "high": high}) == shown

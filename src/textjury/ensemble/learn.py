@@ -27,7 +27,7 @@ from textjury.ensemble.bases import (
 )
 from textjury.ensemble.calibrate import fit_scale, fit_thresholds, shared_scale
 from textjury.ensemble.columns import one_table
-from textjury.ensemble.features import signal_frame, vote_frame
+from textjury.ensemble.features import signal_frame, take_rows, vote_frame
 from textjury.ensemble.folds import Folds, IndexArray, make_folds, similar_groups
 from textjury.ensemble.pool import Pool, PoolFit, fit_pool, vote_pool
 from textjury.ensemble.vote import Vote
@@ -52,6 +52,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def take(self, at: IndexArray) -> Rows:
+        """The rows at these positions, in that order."""
+        return Rows(take_rows(self.scored, at), self.targets[at], self.together[at])
 
     @cached_property
     def digest(self) -> str:

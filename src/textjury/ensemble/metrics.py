@@ -150,7 +150,7 @@ def _header(rows: Rows, vote: Vote) -> JsonDict:
 
 
 def _fit(vote: Vote, rows: Rows, train: IndexArray, test: IndexArray, config: EnsembleConfig) -> _Split:
-    part = Rows(take_rows(rows.scored, train), rows.targets[train], rows.together[train])
+    part = rows.take(train)
     stack, learnt = fit_rows(vote, part, config)
     return _Split(stack, learnt, part, take_rows(rows.scored, test), config)
 

@@ -13,11 +13,11 @@ import numpy as np
 from textjury.config.load import Rulebook, load_rulebook
 from textjury.engine.device import choose
 from textjury.ensemble import metrics
-from textjury.errors import TextjuryError
-from textjury.fingerprint import file_digest, fingerprint
+from textjury.fingerprint import fingerprint
 from textjury.pipeline.active import active_folder
-from textjury.pipeline.fit import SOURCE_FILE
+from textjury.pipeline.fit import fitted_rows, source_of
 from textjury.pipeline.labelled import LabelledRows, read_labels, scored_rows
+from textjury.pipeline.leakage import without_trained
 from textjury.pipeline.panel import Panel, distinct_batch
 from textjury.pipeline.plan import Places, open_store, places_of
 from textjury.pipeline.score import Progress, score_texts
@@ -47,7 +47,7 @@ def evaluate(
     fitted on those rows and scored on these, and rows near-equal to fitted ones are left out. Cross-fitted on these rows otherwise.
     """
     loaded = load_rulebook(rulebook)
-    rows = read_labels(loaded, labels, where=where)
+    rows = without_trained(loaded, read_labels(loaded, labels, where=where))
     places = places_of(loaded, output)
     fitted_on = _fitted_on(loaded, labels)
     with open_store(loaded, places) as store:
@@ -61,19 +61,11 @@ def evaluate(
 
 
 def _fitted_on(rulebook: Rulebook, labels: str) -> LabelledRows | None:
-    """The rows that the active ensemble was fitted on, if their file is known, unchanged and not the one asked about."""
+    """The rows that the active ensemble was fitted on, if they can be read and come from another file."""
     folder = active_folder(rulebook.folder)
-    path = folder / SOURCE_FILE if folder else None
-    if path is None or not path.is_file():
+    if folder is None or Path(source_of(folder).get("labels", "")).resolve() == Path(labels).resolve():
         return None
-    source = json.loads(path.read_text("utf-8"))
-    file = Path(source["labels"])
-    if not file.is_file() or file.resolve() == Path(labels).resolve() or file_digest(file) != source["sha256"]:
-        return None
-    try:
-        return read_labels(rulebook, source["labels"], where=source["input"])
-    except TextjuryError:
-        return None
+    return fitted_rows(rulebook, folder)
 
 
 def _report(
@@ -138,7 +130,7 @@ def _written(report: dict[str, Any], rulebook: Rulebook, labels: str, places: Pl
     """The report with its tables, written as JSON under a name that its content decides."""
     systems = report["found"]["systems"]
     report["table"] = [
-        {"system": _title(name), **{_SHOWN[m]: _with_interval(numbers[m]) for m in _SHOWN if m in numbers}}
+        {"system": _title(name), **{_SHOWN[m]: with_interval(numbers[m]) for m in _SHOWN if m in numbers}}
         for name, numbers in systems.items()
     ]
     report["per_label"] = [
@@ -154,7 +146,7 @@ def _written(report: dict[str, Any], rulebook: Rulebook, labels: str, places: Pl
     return report
 
 
-def _with_interval(number: Mapping[str, float]) -> str:
+def with_interval(number: Mapping[str, float]) -> str:
     """A value with half the width of its 95 % interval; the JSON report has both ends."""
     half = (number["high"] - number["low"]) / 2
     return re.sub(r"(?<!\d)0\.", ".", f"{number['value']:.3f}±{half:.3f}")

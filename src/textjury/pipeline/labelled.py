@@ -22,6 +22,8 @@ from textjury.text.normalise import normalise
 from textjury.types import Scored, StageSignals, TextBatch
 
 LABEL_COLUMNS = ("labels", "label")
+ROW_ID = "row_id"
+AS_FOUND = {"format": "auto", "delimiter": "auto"}
 SEPARATORS = "|;"
 
 
@@ -38,56 +40,75 @@ class LabelledRows:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def take(self, at: Sequence[int], *, left_out: str) -> LabelledRows:
+        """The rows at these positions; the others are counted under ``left_out``."""
+        return LabelledRows(
+            tuple(self.row_ids[i] for i in at),
+            tuple(self.texts[i] for i in at),
+            tuple(self.groups[i] for i in at),
+            self.targets[list(at)],
+            {**self.skipped, left_out: len(self) - len(at)},
+        )
+
 
 def read_labels(rulebook: Rulebook, path: str, *, where: str | None = None) -> LabelledRows:
     """The labelled rows of a labels file.
 
     The file (CSV or Parquet) has a ``label`` or ``labels`` column (several labels joined by ``|``, or a list) and
-    either the rulebook's text columns or its id column; with ids only, texts come from the input (``where``, else
-    the configured one). Raises LabelsError with every unknown label and missing column.
+    either the rulebook's text columns or its id column (or ``row_id``, as the tables name it); with ids only, texts
+    come from the input (``where``, else the configured one). Raises LabelsError with every unknown label and
+    missing column.
     """
     config = rulebook.config.input
-    listing = list_input(path, config.model_copy(update=_nothing_but(None)))
-    label_column = next((c for c in LABEL_COLUMNS if c in listing.columns), None)
-    if label_column is None:
-        raise LabelsError(
-            Problem(
-                path,
-                "no label column",
-                "a column named label or labels",
-                f"found: {', '.join(listing.columns[:12])}",
-            )
-        )
-    has_text = all(c in listing.columns for c in config.text)
-    has_id = config.id is not None and config.id in listing.columns
-    if not has_text and not has_id:
-        wanted = f"the text columns ({', '.join(config.text)})" + (
-            f" or the id column ({config.id})" if config.id else ""
-        )
-        raise LabelsError(
-            Problem(path, "rows cannot be matched to texts", wanted, f"found: {', '.join(listing.columns[:12])}")
-        )
+    columns = columns_of(path, config)
+    label_column = label_column_of(path, columns)
+    has_text = all(c in columns for c in config.text)
+    id_column = id_column_of(config, columns)
+    if not has_text and id_column is None:
+        wanted = f"the text columns ({', '.join(config.text)}) or the ids ({config.id or ROW_ID})"
+        raise LabelsError(Problem(path, "rows cannot be matched to texts", wanted, _found(columns)))
     if has_text:
-        keep = {"passthrough": (label_column,), "timestamp": None, "id": config.id if has_id else None}
-        keep["group"] = config.group if config.group in listing.columns else None
-        rows, rejected = _read_all(path, config.model_copy(update=keep))
+        keep = {**AS_FOUND, "passthrough": (label_column,), "timestamp": None, "id": id_column}
+        keep["group"] = config.group if config.group in columns else None
+        rows, rejected = read_all(path, config.model_copy(update=keep))
         given = dict(zip(rows["row_id"].to_pylist(), rows[label_column].to_pylist(), strict=True))
     else:
-        assert config.id is not None
-        as_text = config.model_copy(
-            update={**_nothing_but(config.id), "text": (config.id,), "passthrough": (label_column,)}
-        )
-        ids, rejected = _read_all(path, as_text)
+        assert id_column is not None
+        as_text = {**nothing_but(id_column), "text": (id_column,), "passthrough": (label_column,)}
+        ids, rejected = read_all(path, config.model_copy(update=as_text))
         given = dict(zip(ids["row_id"].to_pylist(), ids[label_column].to_pylist(), strict=True))
-        rows, _ = _read_all(input_of(rulebook, where), config.model_copy(update={"passthrough": ()}), only=set(given))
+        rows, _ = read_all(input_of(rulebook, where), config.model_copy(update={"passthrough": ()}), only=set(given))
     return _joined(rulebook, path, rows, given, rejected)
 
 
-def _nothing_but(column: str | None) -> dict[str, object]:
-    return {"id": column, "text": (), "timestamp": None, "group": None, "passthrough": ()}
+def columns_of(path: str, config: InputConfig) -> tuple[str, ...]:
+    """The columns of a labels file, whatever they are."""
+    return list_input(path, config.model_copy(update=nothing_but(None))).columns
 
 
-def _read_all(where: str, config: InputConfig, *, only: set[str] | None = None) -> tuple[pa.Table, int]:
+def label_column_of(path: str, columns: Sequence[str]) -> str:
+    """The column that holds the labels. Raises LabelsError where there is none."""
+    found = next((c for c in LABEL_COLUMNS if c in columns), None)
+    if found is None:
+        raise LabelsError(Problem(path, "no label column", "a column named label or labels", _found(columns)))
+    return found
+
+
+def id_column_of(config: InputConfig, columns: Sequence[str]) -> str | None:
+    """The column that holds row ids: the input's, else ``row_id``, if there is one."""
+    return next((c for c in (config.id, ROW_ID) if c in columns), None)
+
+
+def _found(columns: Sequence[str]) -> str:
+    return f"found: {', '.join(columns[:12])}"
+
+
+def nothing_but(column: str | None) -> dict[str, object]:
+    """Settings for a labels file, of which only an id column is read; its format is its own."""
+    return {**AS_FOUND, "id": column, "text": (), "timestamp": None, "group": None, "passthrough": ()}
+
+
+def read_all(where: str, config: InputConfig, *, only: set[str] | None = None) -> tuple[pa.Table, int]:
     """All rows of an input (only those ids, if given) and how many records were rejected."""
     listing = list_input(where, config)
     tables: list[pa.Table] = []
