@@ -179,6 +179,7 @@ def run_row(spool: Spool, *, date: dt.date = DATE, run_id: str = "run-1", **more
         "device": "cpu/float32",
         "stages": json.dumps({"rules": {"known": 0}}),
         "versions": json.dumps({"pyarrow": "26"}),
+        "inputs": [{"file": "mails.csv", "sha256": "i" * 64}],
         **more,
     }
 

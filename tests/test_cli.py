@@ -175,7 +175,7 @@ def test_errors_are_json_on_standard_output_when_asked(
 ) -> None:
     assert call(monkeypatch, "run", "rules", "--input", "none.csv", "--json") == 3
     answer = as_json(capsys)
-    assert (answer["error"], answer["exit_code"]) == ("SourceError", 3)
+    assert (answer["error"], answer["exit_code"]) == ("NoInputError", 3)
     assert answer["problems"][0]["place"]
 
 
@@ -232,3 +232,99 @@ def test_interrupt_leaves_nothing_half_written_and_the_next_run_finishes(project
     assert "Traceback" not in err
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, timeout=120)
     assert json.loads(done.stdout)["predicted"] == 4000
+
+
+def varied(n: int) -> list[dict[str, object]]:
+    """Labelled messages of which no two are near-equal."""
+    truth = ("billing", "delivery", "billing|delivery", "")
+    rows = [{**row, "labels": truth[i % 4]} for i, row in enumerate(messages(n))]
+    return [{**row, "body": f"{row['body']} w{i} x{i * 7 % 97} y{i * 5 % 89} z{i}."} for i, row in enumerate(rows)]
+
+
+def test_fit_compares_with_the_current_ensemble_when_asked(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    path = str(write_csv(project / "labels.csv", varied(60)))
+    assert call(monkeypatch, "fit", "rules", "--labels", path, "--compare", "--device", "cpu") == 0
+    said = capsys.readouterr().out
+    assert "active from now on" in said
+    assert "new - current" in said
+    assert call(monkeypatch, "fit", "rules", "--compare", "--device", "cpu") == 2
+    assert "no review labels yet" in capsys.readouterr().err
+    assert call(monkeypatch, "fit", "rules", "--labels", path, "--compare", "--no-activate", "--json") == 0
+    found = as_json(capsys)
+    assert (found["better"], found["activated"]) == (True, False)
+
+
+def test_finetune_prints_the_lines_that_switch_the_classifier_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    import tiny_models
+
+    tiny_models.tiny_bert_encoder(project / "rules" / "tiny")
+    config = project / "rules" / "pipeline.toml"
+    config.write_text(config.read_text() + '\n[models.tiny]\ntask = "embedding"\npath = "tiny"\n')
+    path = str(write_csv(project / "labels.csv", varied(40)))
+    command = ("finetune", "rules", "--labels", path, "--base", "tiny", "--epochs", "2")
+    assert call(monkeypatch, *command) == 0
+    said = capsys.readouterr().out
+    assert "trained on 32 rows, measured on 8 others" in said
+    assert "is switched on by these lines in rules/pipeline.toml" in said
+    assert "[models.classifier]" in said
+    assert call(monkeypatch, *command, "--register", "--json") == 0
+    found = as_json(capsys)
+    assert found["registered"] is True
+    assert found["sha256"] in config.read_text()
+    (project / "bad.csv").write_text("id,labels\nm00001,biling\n")
+    assert call(monkeypatch, "finetune", "rules", "--labels", "bad.csv") == 2
+    assert capsys.readouterr().err.count("unknown label 'biling'") == 1
+
+
+def test_train_hands_its_arguments_to_the_recipe(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    assert call(monkeypatch, "train", "ner", "--data", "nowhere", "--out", "out") == 3
+    assert "ner_train_harmonised.conll" in capsys.readouterr().err
+
+
+def test_due_held_accept_and_history_tell_of_nights(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    pipeline = project / "rules" / "pipeline.toml"
+    pipeline.write_text(pipeline.read_text() + "\n[gate]\nmax_reject_share = 0.05\n")
+    rows = messages(24)
+    rows[0]["subject"] = rows[0]["body"] = rows[1]["subject"] = rows[1]["body"] = " "
+    write_csv(project / "mails.csv", rows)
+    assert call(monkeypatch, "due", "rules", "--until", "2026-11-20", "--json") == 0
+    assert as_json(capsys) == {"due": [{"date": "2026-11-20", "state": "new", "files": 1}]}
+    assert call(monkeypatch, "run", "rules", "--date", "2026-11-20", "--device", "cpu") == 6
+    assert "2 of 24 records were rejected (8.3%)" in capsys.readouterr().err
+    assert call(monkeypatch, "held", "rules", "--json") == 0
+    waiting = as_json(capsys)["held"]
+    assert [(item["date"], item["rows"]) for item in waiting] == [("2026-11-20", 24)]
+    assert call(monkeypatch, "held", "rules") == 0
+    assert "textjury accept rules DATE --by NAME --reason WHY" in capsys.readouterr().out
+    assert call(monkeypatch, "accept", "rules", "2026-11-20", "--by", "Ada", "--reason", "known", "--json") == 0
+    assert as_json(capsys)["status"] == "published"
+    assert call(monkeypatch, "held", "rules") == 0
+    assert capsys.readouterr().out == "held: none\n"
+    assert call(monkeypatch, "history", "rules", "--json") == 0
+    assert [(past["date"], past["rejected"]) for past in as_json(capsys)["history"]] == [("2026-11-20", 2)]
+    assert call(monkeypatch, "history", "rules") == 0
+    assert "billing" in capsys.readouterr().out
+    assert call(monkeypatch, "accept", "rules", "2026-11-20", "--by", "Ada", "--reason", "again") == 2
+
+
+def test_run_ends_well_on_a_day_on_which_nothing_arrived(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    pipeline = project / "rules" / "pipeline.toml"
+    pipeline.write_text(pipeline.read_text() + '\n[schedule]\narrivals = "files"\n')
+    assert call(monkeypatch, "run", "rules", "--date", "2026-11-20", "--device", "cpu", "--quiet") == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "run", "rules", "--date", "2026-11-21", "--device", "cpu", "--json") == 0
+    assert as_json(capsys)["status"] == "nothing new"
+    assert call(monkeypatch, "plan", "rules", "--date", "2026-11-20", "--recompute", "rules", "--json") == 0
+    planned = as_json(capsys)
+    assert planned["stages"][0]["to_compute"] == 24
+    assert planned["seconds"] is not None

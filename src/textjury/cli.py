@@ -8,13 +8,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from textjury import __version__
-from textjury.errors import ConfigError, InternalError, Problem, TextjuryError
+from textjury.errors import ConfigError, InternalError, NothingNewError, PlanError, Problem, TextjuryError
 
 if TYPE_CHECKING:
     from textjury.report.summary import RunReport
@@ -47,6 +48,19 @@ OutputOpt = Annotated[
 DateOpt = Annotated[str | None, typer.Option("--date", "-d", help="Logical date YYYY-MM-DD; default today.")]
 DeviceOpt = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the rulebook's.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
+
+
+class Anew(StrEnum):
+    """Whose stored signals are not used, but computed again."""
+
+    none = "none"
+    rules = "rules"
+    all = "all"
+
+
+RecomputeOpt = Annotated[
+    Anew, typer.Option("--recompute", help="Compute signals anew: those of the rules, or of all stages.")
+]
 LabelsOpt = Annotated[
     str, typer.Option("--labels", "-l", help="CSV or Parquet with a label(s) column and texts or ids.")
 ]
@@ -112,13 +126,14 @@ def plan(
     output: OutputOpt = None,
     date: DateOpt = None,
     device: DeviceOpt = None,
+    recompute: RecomputeOpt = Anew.none,
     as_json: JsonOpt = False,
 ) -> None:
     """Show what a run would do: rows, shards, and per stage how many texts are known already."""
     from textjury.pipeline.forecast import forecast
     from textjury.pipeline.plan import make_plan
 
-    made = make_plan(rulebook, where=where, output=output, date=_date(date), device=device)
+    made = make_plan(rulebook, where=where, output=output, date=_date(date), device=device, recompute=recompute.value)
     shown = forecast(made)
     if as_json:
         _print_json(shown.to_json())
@@ -136,6 +151,7 @@ def run(
     date: DateOpt = None,
     device: DeviceOpt = None,
     force: Annotated[bool, typer.Option("--force", help="Run again even if nothing changed.")] = False,
+    recompute: RecomputeOpt = Anew.none,
     as_json: JsonOpt = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")] = False,
 ) -> None:
@@ -144,34 +160,130 @@ def run(
     from textjury.pipeline.run import run as run_plan
     from textjury.report import terminal
 
-    made = make_plan(rulebook, where=where, output=output, date=_date(date), device=device)
+    try:
+        made = make_plan(
+            rulebook, where=where, output=output, date=_date(date), device=device, recompute=recompute.value
+        )
+    except NothingNewError as quiet_day:  # a quiet day is no failure
+        if as_json:
+            _print_json({"status": "nothing new", "problems": [_problem(p) for p in quiet_day.problems]})
+        else:
+            typer.echo(str(quiet_day))
+        return
     with terminal.progress(enabled=not (as_json or quiet)) as events:
         report = run_plan(made, force=force, events=events)
     _show_report(report, rulebook, as_json)
 
 
 @app.command()
+def due(
+    rulebook: RulebookArg,
+    until: Annotated[str | None, typer.Option("--until", help="Last date YYYY-MM-DD; default today.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="First date; default schedule.catch_up_days ago.")
+    ] = None,
+    where: InputOpt = None,
+    output: OutputOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """List the dates that a nightly run would take up: those whose input is new or has changed."""
+    from textjury.config.load import load_rulebook
+    from textjury.pipeline.due import due as dates_due
+    from textjury.pipeline.places import logical_today
+
+    last = _date(until) or logical_today(load_rulebook(rulebook))
+    rows = [d.to_json() for d in dates_due(rulebook, until=last, since=_date(since), where=where, output=output)]
+    _show_rows("due", rows, as_json)
+
+
+@app.command()
+def held(rulebook: RulebookArg, output: OutputOpt = None, as_json: JsonOpt = False) -> None:
+    """List the outputs that the publication gate holds until someone accepts them, with the reasons."""
+    from textjury.pipeline.gate import held as outputs_held
+
+    found = outputs_held(_output_of(rulebook, output))
+    if as_json:
+        _print_json({"held": [item.to_json() for item in found]})
+        return
+    for item in found:
+        typer.echo(f"{item.date}  {item.rows:,} rows, run {item.run_id}")
+        for reason in item.reasons:
+            typer.echo(f"            {reason}")
+    typer.echo(f"accept with: textjury accept {rulebook} DATE --by NAME --reason WHY" if found else "held: none")
+
+
+@app.command()
+def accept(
+    rulebook: RulebookArg,
+    date: Annotated[str, typer.Argument(help="Date YYYY-MM-DD of the held output.")],
+    by: Annotated[str, typer.Option("--by", help="Who accepts it; goes into the audit ledger.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the audit ledger.")],
+    output: OutputOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Publish what the gate holds for a date, exactly as it was kept."""
+    from textjury.pipeline.gate import accept as accept_output
+
+    day = _date(date)
+    assert day is not None
+    _show_report(accept_output(rulebook, day, by=by, reason=reason, output=output), rulebook, as_json)
+
+
+@app.command()
+def history(
+    rulebook: RulebookArg,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many dates.")] = 14,
+    output: OutputOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """List the last published dates: rows, rejects, rows for review, seconds, and the rows of each label."""
+    from textjury.pipeline.history import history as published_dates
+
+    rows = [past.to_json() for past in published_dates(_output_of(rulebook, output), last=last)]
+    if not as_json:
+        rows = [{**{k: v for k, v in row.items() if k != "label_counts"}, **row["label_counts"]} for row in rows]
+        names = dict.fromkeys(name for row in rows for name in row)
+        rows = [{name: row.get(name) for name in names} for row in rows]
+    _show_rows("history", rows, as_json)
+
+
+@app.command()
 def fit(
     rulebook: RulebookArg,
-    labels: LabelsOpt,
+    labels: Annotated[
+        str | None, typer.Option("--labels", "-l", help="As for evaluate; default: the review labels in OUTPUT/labels.")
+    ] = None,
     where: InputOpt = None,
     output: OutputOpt = None,
     device: DeviceOpt = None,
     activate: Annotated[bool, typer.Option(help="Use the new ensemble from now on.")] = True,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Use it only if it is not worse than the current one.")
+    ] = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Train the stacking ensemble on labelled rows."""
-    from textjury.pipeline.fit import fit as fit_rulebook
     from textjury.report import terminal
 
     with terminal.progress(enabled=not as_json) as events:
-        result = fit_rulebook(
-            rulebook, labels, where=where, output=output, device=device, activate_it=activate, progress=events
-        )
+        if compare:
+            from textjury.pipeline.compare import compare as compare_ensembles
+
+            compared = compare_ensembles(
+                rulebook, labels=labels, activate=activate, output=output, where=where, device=device, progress=events
+            )
+        else:
+            from textjury.pipeline.fit import fit as fit_rulebook
+
+            fitted = fit_rulebook(
+                rulebook, labels, where=where, output=output, device=device, activate_it=activate, progress=events
+            )
     if as_json:
-        _print_json(result.to_json())
-        return
-    terminal.show_fit(result.to_json(), str(rulebook), labels)
+        _print_json(compared.to_json() if compare else fitted.to_json())
+    elif compare:
+        terminal.show_comparison(compared.to_json())
+    else:
+        terminal.show_fit(fitted.to_json(), str(rulebook), fitted.labels)
 
 
 @app.command()
@@ -193,6 +305,70 @@ def evaluate(
         _print_json(result)
         return
     terminal.show_evaluation(result)
+
+
+@app.command()
+def finetune(
+    rulebook: RulebookArg,
+    labels: Annotated[
+        str | None, typer.Option("--labels", "-l", help="As for fit; default: the review labels in OUTPUT/labels.")
+    ] = None,
+    where: InputOpt = None,
+    output: OutputOpt = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; default below RULEBOOK/models.")] = None,
+    base: Annotated[str, typer.Option(help="Model of the rulebook to start from.")] = "embedding",
+    lora: Annotated[
+        bool, typer.Option("--lora/--full", help="Small matrices, merged when saved; or all weights.")
+    ] = True,
+    epochs: Annotated[int, typer.Option(min=1, help="How often every row is seen.")] = 5,
+    max_minutes: Annotated[float | None, typer.Option(min=0.1, help="End after this time at the latest.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak; default 0.0005 (LoRA) or 0.0001 (full).")] = None,
+    held_out: Annotated[float, typer.Option(min=0.05, max=0.5, help="Share of the rows kept for measuring.")] = 0.2,
+    seed: Annotated[int, typer.Option()] = 13,
+    write: Annotated[bool, typer.Option("--register", help="Switch it on in the rulebook's pipeline.toml.")] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Train a classifier on labelled rows, for the classifier stage. The same command resumes an interrupted run."""
+    import logging
+
+    from textjury.pipeline.finetune import finetune as finetune_rulebook
+    from textjury.report import terminal
+    from textjury.training.finetune import Recipe
+
+    recipe = Recipe(
+        method="lora" if lora else "full",
+        epochs=epochs,
+        max_minutes=max_minutes,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    if not as_json:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("textjury.training").setLevel(logging.INFO)
+    result = finetune_rulebook(
+        rulebook,
+        labels,
+        where=where,
+        output=output,
+        out=out,
+        base=base,
+        recipe=recipe,
+        held_out=held_out,
+        register_it=write,
+    )
+    assert result is not None  # no run is left half-way from here
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_finetuned(result.to_json(), str(rulebook))
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(context: typer.Context) -> None:
+    """Make the embedded models again from data: nli, ner, evaluate-nli, ... See: textjury train --help."""
+    from textjury.training.__main__ import main as train_main
+
+    raise typer.Exit(train_main(context.args))
 
 
 @app.command()
@@ -260,6 +436,22 @@ def doctor(as_json: JsonOpt = False) -> None:
 
 
 PLAN_EXIT = 4
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port of the Prefect server on 127.0.0.1.")] = 4200,
+    rules: Annotated[str, typer.Option(help="Folder of the rulebooks to offer and to schedule.")] = "rules",
+) -> None:
+    """Every night by itself, any date from the browser: a Prefect server with the flows nightly, backfill and fit."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("prefect", "flows") if find_spec(name) is None]:
+        said = f"{' and '.join(missing)} not installed"
+        raise PlanError(Problem("textjury serve", said, "", "pip install 'textjury[prefect]'"))
+    # A process of its own: the flows settle Prefect's environment before Prefect is imported.
+    command = [sys.executable, "-m", "flows.serve", "--port", str(port), "--rules", rules]
+    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter and module
 
 
 @rules_app.command("test")
@@ -333,7 +525,7 @@ def audit_verify(
     """Verify the hash chain of the audit ledger, and that the published files have the bytes it records."""
     from textjury.audit.manifest import changed_files, recorded_files
     from textjury.errors import AuditError
-    from textjury.pipeline.run import ledger_of
+    from textjury.pipeline.record import ledger_of
 
     folder = _output(output)
     found = ledger_of(folder).check()
@@ -388,6 +580,23 @@ def _show_report(report: RunReport, rulebook: Path, as_json: bool) -> None:
     from textjury.report import terminal
 
     terminal.show_report(report, str(rulebook))
+
+
+def _show_rows(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        _print_json({name: rows})
+        return
+    from textjury.report import terminal
+
+    terminal.show_table(name, rows)
+
+
+def _output_of(rulebook: Path, output: Path | None) -> Path:
+    """The output folder of a rulebook, there or not."""
+    from textjury.config.load import load_rulebook
+    from textjury.pipeline.places import places_of
+
+    return places_of(load_rulebook(rulebook), output).output
 
 
 def _date(value: str | None) -> dt.date | None:

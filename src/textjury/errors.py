@@ -5,10 +5,13 @@ TextjuryError
 │   ├── RuleError      rule files
 │   └── LabelsError    a labels file
 ├── SourceError        input missing or unreadable: stops before anything runs
+│   └── NoInputError   nothing is there
+│       └── NothingNewError   all of it belongs to earlier runs
 ├── PlanError          the plan cannot run here: device, models, ensemble do not fit
 │   └── ModelError     a model folder, digest or layout
 ├── ShardError         one shard failed; the run goes on, the exit code is not 0
 ├── PublishError       the checks before publication failed; nothing was published
+│   └── HeldError      beyond a limit of the gate: complete and kept aside until someone accepts it
 ├── LockError          another run holds the output
 ├── AuditError         the ledger does not verify
 ├── TransientError     worth another try (the only class that is retried)
@@ -64,6 +67,14 @@ class SourceError(TextjuryError):
     exit_code = 3
 
 
+class NoInputError(SourceError):
+    pass
+
+
+class NothingNewError(NoInputError):
+    pass
+
+
 class PlanError(TextjuryError):
     exit_code = 4
 
@@ -78,6 +89,10 @@ class ShardError(TextjuryError):
 
 class PublishError(TextjuryError):
     exit_code = 6
+
+
+class HeldError(PublishError):
+    pass
 
 
 class LockError(TextjuryError):

@@ -14,7 +14,7 @@ import pytest
 from rulebooks import messages, write_csv, write_rulebook
 from textjury.audit.explain import lines
 from textjury.audit.lock import OutputLock
-from textjury.errors import ConfigError, LockError, PlanError, PublishError, ShardError, SourceError
+from textjury.errors import ConfigError, HeldError, LockError, PlanError, ShardError, SourceError
 from textjury.pipeline import run as running
 from textjury.pipeline.explain import explain_row
 from textjury.pipeline.forecast import forecast
@@ -168,13 +168,13 @@ def test_run_is_refused_when_another_holds_the_output(place: Place) -> None:
 
 def test_run_is_not_published_when_too_many_records_are_rejected(tmp_path: Path) -> None:
     place = Place(tmp_path, stages=None, top="")
-    text = (place.rulebook / "pipeline.toml").read_text() + "\n[run]\nmax_reject_share = 0.1\n"
+    text = (place.rulebook / "pipeline.toml").read_text() + "\n[gate]\nmax_reject_share = 0.1\n"
     (place.rulebook / "pipeline.toml").write_text(text)
     rows = messages(10)
     for row in rows[:2]:
         row["subject"] = row["body"] = " "
     write_csv(place.input, rows)
-    with pytest.raises(PublishError, match="2 of 10 records were rejected"):
+    with pytest.raises(HeldError, match="2 of 10 records were rejected"):
         running.run(place.plan())
     running.release()
     assert not (place.output / "published").exists()

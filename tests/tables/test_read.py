@@ -9,9 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import table_samples
 from table_samples import DATE, STAGES, publish_date, schemas
 from textjury.errors import ConfigError, SourceError
-from textjury.tables.read import published, read_rows, read_table, scan_table, versions
+from textjury.tables.read import published, read_rows, read_table, run_rows, scan_table, versions
 from textjury.tables.schema import TABLES
 
 DAYS = [DATE + dt.timedelta(days=n) for n in range(3)]
@@ -165,3 +166,22 @@ def test_read_rows_gives_every_row_of_an_id_and_none_of_others(output: Path) -> 
     assert zero_shot["signals"]["praise.score"] == 1.0
     assert read_rows("evidence", output=output, row_id="r000003") == []
     assert read_rows("evidence", output=output, row_id="' or 1=1") == []
+
+
+def test_run_rows_of_an_output_from_before_inputs_were_kept_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TABLES, "runs", tuple(c for c in TABLES["runs"] if c.name != "inputs"))
+    monkeypatch.setattr(table_samples, "run_row", _without_inputs(table_samples.run_row))
+    publish_date(tmp_path / "out", tmp_path, date=DAYS[0], rows=2)
+    assert run_rows(tmp_path / "out", ["date", "inputs"]) == [{"date": DAYS[0], "inputs": None}]
+    monkeypatch.undo()
+    publish_date(tmp_path / "out", tmp_path, date=DAYS[1], rows=2)
+    found = [(row["date"], row["inputs"]) for row in run_rows(tmp_path / "out")]
+    assert found == [(DAYS[0], None), (DAYS[1], [{"file": "mails.csv", "sha256": "i" * 64}])]
+    assert len(pd.read_parquet(tmp_path / "out" / "published" / "runs")) == 2
+    assert run_rows(tmp_path / "nowhere") == []
+
+
+def _without_inputs(make: Any) -> Any:
+    return lambda *args, **more: {k: v for k, v in make(*args, **more).items() if k != "inputs"}

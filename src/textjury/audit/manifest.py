@@ -1,7 +1,7 @@
 """What the ledger records: who decided what with which bytes. Building blocks, no run logic.
 
-Bodies of ledger entries are plain JSON with a ``kind``: run_started, shard_done, published, failed (and
-repair, which the ledger writes by itself). No body holds text of a row.
+Bodies of ledger entries are plain JSON with a ``kind``: run_started, shard_done, published, held,
+accepted, failed (and repair, which the ledger writes by itself). No body holds text of a row.
 """
 
 from __future__ import annotations
@@ -141,6 +141,24 @@ def published(
         "tables": dict(tables),
         "files": dict(files),
     }
+
+
+def held(*, run_id: str, rulebook: str, date: str, plan_digest: str, reasons: Iterable[str], kept: str) -> JsonDict:
+    """The ``held`` entry: the limits that the output does not keep, and the digest of the record that was kept."""
+    return {
+        "kind": "held",
+        "run_id": run_id,
+        "rulebook": rulebook,
+        "date": date,
+        "plan_digest": plan_digest,
+        "reasons": list(reasons),
+        "kept": kept,
+    }
+
+
+def accepted(*, run_id: str, date: str, by: str, reason: str) -> JsonDict:
+    """The ``accepted`` entry: who let a held output be published, and why, in their own words."""
+    return {"kind": "accepted", "run_id": run_id, "date": date, "by": by, "reason": reason}
 
 
 def failed(*, run_id: str, error: BaseException) -> JsonDict:

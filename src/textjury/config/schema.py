@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[a-z][a-z0-9_]*$"
 LABEL_NAME = r"^[^\s|=/\\][^|=/\\]*$"
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 ModelTask = Literal["nli", "ner", "embedding", "classifier", "seq2seq"]
 
@@ -33,7 +36,8 @@ class Label(Strict):
 class InputConfig(Strict):
     """How rows are read. ``text`` columns are joined by ``separator``, empty ones left out.
 
-    ``path`` is the default input (file, folder, glob or URL); relative paths start at the rulebook's folder.
+    ``path`` is the default input (file, folder, glob or URL); relative paths start at the rulebook's folder, and
+    ``{date}`` in it stands for the logical date.
     """
 
     path: str | None = None
@@ -60,11 +64,11 @@ class ModelConfig(Strict):
     path: Path | None = None
     package: str | None = None  # carrier package that holds the files
     sha256: str | None = None  # of model.safetensors (of the index file's shards joined, when sharded)
-    adapter: str | None = None  # "embedded:nli", "embedded:ner" or a folder with a peft adapter
+    adapter: str | None = None  # "embedded:nli-onepass|nli|ner", or a folder with an adapter
     adapter_sha256: str | None = None
     allow_hub: bool = False
     max_tokens: Annotated[int, Field(ge=8)] | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"  # int8: linear layers, on the CPU only
 
     @model_validator(mode="after")
     def _has_a_place(self) -> ModelConfig:
@@ -160,7 +164,44 @@ class OutputConfig(Strict):
 class RunConfig(Strict):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     store_max_gb: Annotated[float, Field(gt=0)] = 20.0
-    max_reject_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+Arrivals = Literal["snapshot", "files", "partition"]
+DATE_FIELD = "{date}"  # in input.path: the logical date, YYYY-MM-DD
+
+
+class ScheduleConfig(Strict):
+    """When the nightly flow runs, and what a date's input is.
+
+    ``arrivals``: ``snapshot`` (the input as it is), ``files`` (those that no published date had), ``partition`` (the
+    folder or files that ``{date}`` in the path names). Left out, it is ``partition`` where the path has ``{date}``.
+    """
+
+    cron: Annotated[str, Field(pattern=r"^\S+( +\S+){4}$")] = "0 2 * * *"
+    timezone: str = "UTC"
+    arrivals: Arrivals | None = None
+    catch_up_days: Annotated[int, Field(ge=0, le=366)] = 14
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone; use a name such as Europe/Berlin or UTC") from None
+        return name
+
+
+class GateConfig(Strict):
+    """Limits that a run's output must keep to be published without a person; None is no limit."""
+
+    max_reject_share: Share | None = None
+    max_fault_share: Share | None = None  # of the texts of any one stage
+    max_review_share: Share | None = None
+    max_label_shift: Share | None = None  # total variation distance to the mean mix of the last published dates
+    min_row_ratio: Annotated[float, Field(ge=0)] | None = None  # rows in against their median
+    max_row_ratio: Annotated[float, Field(ge=0)] | None = None
+    min_history: Annotated[int, Field(ge=1)] = 5  # published dates before the limits against history apply
 
 
 class PipelineConfig(Strict):
@@ -175,6 +216,8 @@ class PipelineConfig(Strict):
     ensemble: EnsembleConfig = EnsembleConfig()
     output: OutputConfig = OutputConfig()
     run: RunConfig = RunConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> PipelineConfig:
@@ -198,7 +241,10 @@ _MINILM = {
 
 EMBEDDED_MODELS: dict[str, ModelConfig] = {
     "embedding": ModelConfig.model_validate({"task": "embedding", "max_tokens": 256, **_MINILM}),
-    "nli": ModelConfig.model_validate({"task": "nli", "adapter": "embedded:nli", "max_tokens": 256, **_MINILM}),
+    "nli": ModelConfig.model_validate({"task": "nli", "adapter": "embedded:nli-onepass", "max_tokens": 256, **_MINILM}),
+    "nli-pairwise": ModelConfig.model_validate(
+        {"task": "nli", "adapter": "embedded:nli", "max_tokens": 256, **_MINILM}
+    ),
     "ner": ModelConfig.model_validate({"task": "ner", "adapter": "embedded:ner", "max_tokens": 256, **_MINILM}),
 }
 """What runs out of the box: one encoder from a carrier package, and the adapters in this package."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,8 +13,9 @@ from textjury.config.load import Rulebook, load_rulebook
 from textjury.engine.device import Device, choose
 from textjury.errors import ConfigError, Problem, RuleError, TextjuryError
 from textjury.pipeline.active import active_digest
+from textjury.pipeline.due import dates_with_data
 from textjury.pipeline.panel import Panel, distinct_batch
-from textjury.pipeline.plan import input_of
+from textjury.pipeline.places import arrivals_of, input_of, logical_today
 from textjury.rules.entities import load_entities
 from textjury.rules.health import ExampleResult, measure, run_examples
 from textjury.rules.parse import load_rules
@@ -58,7 +60,7 @@ def check_rulebook(folder: Path, *, where: str | None = None, device: str | None
     if where or rulebook.config.input.path:
         result.take(
             "input files and their columns",
-            lambda: list_input(input_of(rulebook, where), rulebook.config.input),
+            lambda: list_input(_input(rulebook, where), rulebook.config.input),
         )
     if chosen is not None and not result.problems:
         result.take("stages", lambda: panel_of(rulebook, chosen))
@@ -67,6 +69,16 @@ def check_rulebook(folder: Path, *, where: str | None = None, device: str | None
             lambda: panel_of(rulebook, chosen).stale,
         )
     return result
+
+
+def _input(rulebook: Rulebook, where: str | None) -> str:
+    """The input; of one divided by date, the newest date that has any."""
+    if arrivals_of(rulebook, where) != "partition":
+        return input_of(rulebook, where)
+    last = logical_today(rulebook)
+    first = last - dt.timedelta(days=rulebook.config.schedule.catch_up_days)
+    dates = dates_with_data(rulebook.folder, first, last, where=where)
+    return input_of(rulebook, where, dates[-1] if dates else last)
 
 
 def panel_of(rulebook: Rulebook, device: Device) -> Panel:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from textjury.pipeline.history import seconds_per_part
 from textjury.pipeline.panel import Panel, distinct_batch
 from textjury.pipeline.plan import Plan, open_store
 from textjury.pipeline.run import unchanged_report
@@ -21,13 +22,14 @@ from textjury.types import TextBatch
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """Text-parts of one stage: known to the store, and to be computed."""
+    """Text-parts of one stage: known to the store, and to be computed; ``seconds`` as earlier dates took here."""
 
     stage: str
     parts: int
     known: int
     to_compute: int
     texts_to_compute: int
+    seconds: float | None  # None where no earlier date on this device computed any
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,14 @@ class Forecast:
     stages: tuple[StageForecast, ...]
     notes: tuple[str, ...]
 
+    @property
+    def seconds(self) -> float | None:
+        """Estimated seconds of all stages; None where one of them has no past to go by."""
+        known = [stage.seconds for stage in self.stages if stage.seconds is not None]
+        return round(sum(known), 3) if len(known) == len(self.stages) else None
+
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "stages": [asdict(s) for s in self.stages]}
+        return {**asdict(self), "stages": [asdict(s) for s in self.stages], "seconds": self.seconds}
 
 
 def forecast(plan: Plan) -> Forecast:
@@ -54,7 +62,7 @@ def forecast(plan: Plan) -> Forecast:
     """
     config = plan.rulebook.config.input
     records = rejected = shards = distinct = 0
-    panel = Panel(plan.rulebook, plan.device, store=None, profiles=plan.places.profiles)
+    panel = Panel(plan.rulebook, plan.device, store=None, profiles=plan.places.profiles, recompute=plan.recompute)
     counts = {stage.name: _Count(len(stage.parts)) for stage in panel.stages}
     store = open_store(plan.rulebook, plan.places) if plan.places.store.is_file() else None
     try:
@@ -65,11 +73,12 @@ def forecast(plan: Plan) -> Forecast:
                 shards += 1
                 batch = distinct_batch(chunk.rows["text"].to_pylist())
                 distinct += len(batch)
-                _count_chunk(panel.stages, batch, store, counts)
+                _count_chunk(panel, batch, store, counts)
     finally:
         if store is not None:
             store.close()
-    stages = tuple(counts[s.name].forecast(f"{s.name}@{s.version}") for s in panel.stages)
+    pace = seconds_per_part(plan.places.output, device=plan.device.key)
+    stages = tuple(counts[s.name].forecast(f"{s.name}@{s.version}", pace.get(s.name)) for s in panel.stages)
     return Forecast(
         records,
         rejected,
@@ -96,16 +105,15 @@ class _Count:
         self.missing += int((~known).sum())
         self.texts += int((~known).any(axis=0).sum())
 
-    def forecast(self, stage: str) -> StageForecast:
-        return StageForecast(stage, self.parts, self.known, self.missing, self.texts)
+    def forecast(self, stage: str, pace: float | None) -> StageForecast:
+        seconds = 0.0 if not self.missing else None if pace is None else round(pace * self.missing, 3)
+        return StageForecast(stage, self.parts, self.known, self.missing, self.texts, seconds)
 
 
-def _count_chunk(
-    stages: Sequence[Stage], batch: TextBatch, store: SignalStore | None, counts: Mapping[str, _Count]
-) -> None:
+def _count_chunk(panel: Panel, batch: TextBatch, store: SignalStore | None, counts: Mapping[str, _Count]) -> None:
     derived: dict[str, tuple[str | None, ...]] = {}
     unknown: dict[str, int] = {}
-    for stage in stages:
+    for stage in panel.stages:
         count = counts[stage.name]
         if stage.reads == "text":
             texts = batch
@@ -115,7 +123,7 @@ def _count_chunk(
             count.missing += unknown[stage.reads] * count.parts
             count.texts += unknown[stage.reads]
         known = _known(stage, texts, store)
-        count.add(known)
+        count.add(known if stage.name not in panel.anew else np.zeros_like(known))
         if isinstance(stage, DerivingStage):
             derived[stage.name], unknown[stage.name] = _derive(stage, texts, known, store)
 

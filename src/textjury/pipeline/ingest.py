@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from textjury.config.schema import InputConfig
 from textjury.pipeline.files import write_atomic
-from textjury.sources.read import IdRegistry, InputListing, read, row_schema
+from textjury.sources.read import IdRegistry, InputListing, check_unchanged, read, row_schema
 from textjury.types import Reject
 
 MARKER = "ingest.json"
@@ -53,6 +53,7 @@ def ingest(listing: InputListing, config: InputConfig, folder: Path, plan_digest
         _write(folder, 0, row_schema(listing, config).empty_table(), ())
         rows, rejected = [0], [0]
     shutil.rmtree(folder / "ids", ignore_errors=True)
+    check_unchanged(listing)
     marker = {"plan_digest": plan_digest, "rows": rows, "rejected": rejected}
     write_atomic(folder / MARKER, json.dumps(marker))
     return Ingested(folder, tuple(rows), tuple(rejected))

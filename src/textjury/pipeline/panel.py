@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from textjury.config.load import Rulebook
 from textjury.engine.device import Device
@@ -18,15 +19,29 @@ from textjury.pipeline.active import active_digest, active_folder
 from textjury.pipeline.files import write_atomic
 from textjury.pipeline.score import Progress, Signals, score_texts, stage_info
 from textjury.signals.store import SignalStore
+from textjury.stages.base import Stage
 from textjury.stages.registry import build
 from textjury.text.normalise import normalise
 from textjury.types import Decision, Scored, StageInfo, TextBatch
 
+Recompute = Literal["none", "rules", "all"]
+
 
 class Panel:
-    """Stages, store and ensemble of one rulebook on one device. Models are loaded when first needed."""
+    """Stages, store and ensemble of one rulebook on one device. Models are loaded when first needed.
 
-    def __init__(self, rulebook: Rulebook, device: Device, *, store: SignalStore | None, profiles: Path | None):
+    ``recompute``: the stages (those without a model for ``rules``) whose stored signals are not used but replaced.
+    """
+
+    def __init__(
+        self,
+        rulebook: Rulebook,
+        device: Device,
+        *,
+        store: SignalStore | None,
+        profiles: Path | None,
+        recompute: Recompute = "none",
+    ):
         self.rulebook = rulebook
         self.device = device
         self.store = store
@@ -34,6 +49,7 @@ class Panel:
         self.staged = build(rulebook, device)
         self.stages = tuple(s.stage for s in self.staged)
         self.infos: tuple[StageInfo, ...] = tuple(stage_info(s.stage, s.weight) for s in self.staged)
+        self.anew = frozenset(s.name for s in self.stages if _is_anew(s, recompute))
         self._private = {info.name: info.private for info in self.infos}
 
     def private_columns(self, stage: str) -> frozenset[str]:
@@ -81,7 +97,7 @@ class Panel:
         return getattr(self.ensemble, "stale", ()) if active_folder(self.rulebook.folder) else ()
 
     def score(self, batch: TextBatch, progress: Progress | None = None) -> Signals:
-        return score_texts(self.stages, batch, self.store, progress)
+        return score_texts(self.stages, batch, self.store, progress, anew=self.anew)
 
     def decide(self, batch: TextBatch, signals: Signals) -> Decision:
         return self.ensemble.decide(Scored(batch.texts, signals.stages))
@@ -101,6 +117,10 @@ class Panel:
         if path is not None:
             write_atomic(path, json.dumps(profile.to_json(), sort_keys=True))
         return profile
+
+
+def _is_anew(stage: Stage, recompute: Recompute) -> bool:
+    return recompute == "all" or (recompute == "rules" and not stage.model_fingerprint)
 
 
 def distinct_batch(raw: Sequence[str]) -> TextBatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,38 +13,33 @@ import pyarrow as pa
 
 from textjury import __version__
 from textjury.config.load import Rulebook, load_rulebook
+from textjury.config.schema import Arrivals
 from textjury.engine.device import Device, choose
 from textjury.errors import ConfigError, PlanError, Problem
 from textjury.fingerprint import fingerprint
+from textjury.pipeline.arrivals import nothing_new, watermark
 from textjury.pipeline.files import write_atomic
-from textjury.pipeline.panel import Panel
+from textjury.pipeline.panel import Panel, Recompute
+from textjury.pipeline.places import Places, arrivals_of, input_of, logical_today, places_of
 from textjury.signals.store import SignalStore
-from textjury.sources.read import InputListing, input_digest, list_input, row_schema
+from textjury.sources.read import InputListing, digest_of, file_digests, list_input, listing_digests, row_schema
 from textjury.tables.columns import collisions, unstorable
 from textjury.tables.publish import fits
 from textjury.tables.schema import schema
 from textjury.types import StageInfo
 
-STORE_FILE = "signals.sqlite"
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a rulebook's output and work live."""
-
-    output: Path
-    work: Path
-
-    @property
-    def store(self) -> Path:
-        return self.work / STORE_FILE
-
-    @property
-    def profiles(self) -> Path:
-        return self.work / "profiles"
-
-    def runs(self, rulebook: str) -> Path:
-        return self.work / "runs" / rulebook
+__all__ = [
+    "Places",
+    "Plan",
+    "Recompute",
+    "input_of",
+    "make_plan",
+    "open_store",
+    "output_schemas",
+    "places_of",
+    "plan_record",
+    "write_plan",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,10 @@ class Plan:
     infos: tuple[StageInfo, ...]
     places: Places
     passthrough: tuple[pa.Field, ...]
+    inputs: Mapping[str, str] = field(default_factory=dict)  # relative path -> SHA-256
     notes: tuple[str, ...] = ()
+    arrivals: Arrivals = "snapshot"
+    recompute: Recompute = "none"  # how signals come about, not what the tables hold: no part of the digest
     digest: str = field(default="")
 
     @property
@@ -71,25 +69,8 @@ class Plan:
     @property
     def folder(self) -> Path:
         """The run's work folder: the same plan always resumes in the same place."""
-        return self.places.runs(self.rulebook.name) / f"{self.date.isoformat()}-{self.digest[:16]}"
-
-
-def places_of(rulebook: Rulebook, output: str | Path | None = None, work: str | Path | None = None) -> Places:
-    """Output and work folders: as asked, else as configured, else below ``data/`` of the working folder."""
-    configured = rulebook.config.output
-    target = Path(output) if output else Path(configured.folder or f"data/output/{rulebook.name}")
-    return Places(target.absolute(), Path(work or configured.work).absolute())
-
-
-def input_of(rulebook: Rulebook, where: str | None) -> str:
-    """The input as asked, else as configured (relative to the rulebook's folder)."""
-    if where:
-        return where
-    path = rulebook.config.input.path
-    if not path:
-        place = rulebook.toml.place("input", "path")
-        raise ConfigError(Problem(place, "no input", "a file, folder, glob or URL", "give --input, or set input.path"))
-    return path if "://" in path or Path(path).is_absolute() else str(rulebook.folder / path)
+        kind = "" if self.recompute == "none" else f"-{self.recompute}"
+        return self.places.runs(self.rulebook.name) / f"{self.date.isoformat()}-{self.digest[:16]}{kind}"
 
 
 def make_plan(
@@ -100,15 +81,21 @@ def make_plan(
     output: str | Path | None = None,
     work: str | Path | None = None,
     device: str | None = None,
+    recompute: Recompute = "none",
 ) -> Plan:
-    """The plan of one date. Every cheap check is made here, before a model loads; raises with all problems of a kind."""
+    """The plan of one date. Every cheap check is made here, before a model loads; raises with all problems of a kind.
+
+    ``recompute``: signals of the rules, or of all stages, are computed anew, and what was stored of them is replaced.
+    NoInputError where there is nothing for the date, NothingNewError where other dates have it all.
+    """
     rulebook = load_rulebook(rulebook_folder)
     config = rulebook.config
-    listing = list_input(input_of(rulebook, where), config.input)
+    date = date or logical_today(rulebook)
+    places = places_of(rulebook, output, work)
+    listing, inputs = _arrived(rulebook, where, date, places.output)
     chosen = choose(device or config.run.device)
     rows = row_schema(listing, config.input)
     passthrough = tuple(rows.field(name) for name in config.input.passthrough)
-    places = places_of(rulebook, output, work)
     if found := [*collisions(config.input.passthrough, config.label_names), *unstorable(passthrough)]:
         raise ConfigError(found)
     if found := fits(places.output, output_schemas(rulebook, passthrough)):
@@ -121,16 +108,34 @@ def make_plan(
     plan = Plan(
         rulebook=rulebook,
         listing=listing,
-        input_digest=input_digest(listing),
-        date=date or dt.date.today(),  # noqa: DTZ011 - the operator's own calendar day
+        input_digest=digest_of(inputs),
+        date=date,
         device=chosen,
         ensemble=panel.ensemble_digest,
         infos=panel.infos,
         places=places,
         passthrough=passthrough,
+        inputs=inputs,
         notes=notes,
+        arrivals=arrivals_of(rulebook, where),
+        recompute=recompute,
     )
     return _digested(plan)
+
+
+def _arrived(
+    rulebook: Rulebook, where: str | None, date: dt.date, output: Path
+) -> tuple[InputListing, Mapping[str, str]]:
+    """The files that a date is to read, and the SHA-256 of each."""
+    place, config = input_of(rulebook, where, date), rulebook.config.input
+    if arrivals_of(rulebook, where) != "files":
+        listing = list_input(place, config)
+        return listing, listing_digests(listing)
+    have, mark = file_digests(place, config), watermark(output)
+    chosen = mark.files_of(date, have)
+    if not chosen:
+        raise nothing_new(date, have, mark)
+    return list_input(place, config, only=chosen), chosen
 
 
 def output_schemas(rulebook: Rulebook, passthrough: Sequence[pa.Field]) -> dict[str, pa.Schema]:
@@ -189,6 +194,7 @@ def plan_record(plan: Plan) -> dict[str, object]:
         "input": {"where": plan.listing.where, "files": len(plan.listing.files), "digest": plan.input_digest},
         "output": str(plan.places.output),
         "work": str(plan.places.work),
+        "recompute": plan.recompute,
         "plan_digest": plan.digest,
         "code": __version__,
     }

@@ -7,28 +7,29 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from textjury.audit.ledger import Ledger
 from textjury.audit.lock import OutputLock
 from textjury.audit.manifest import ModelRecord, RunManifest, ShardRecord, failed, versions
-from textjury.audit.manifest import published as published_entry
 from textjury.config.load import load_rulebook
 from textjury.engine.device import choose
-from textjury.errors import PlanError, Problem, PublishError, ShardError, TextjuryError
+from textjury.errors import HeldError, PlanError, Problem, ShardError, TextjuryError
 from textjury.fingerprint import file_digest
+from textjury.pipeline import gate, kept
+from textjury.pipeline.arrivals import watermark
 from textjury.pipeline.executor import Executor, LocalExecutor
-from textjury.pipeline.files import write_atomic
 from textjury.pipeline.ingest import Ingested, ingest, load_shard
+from textjury.pipeline.kept import Kept
 from textjury.pipeline.panel import Panel
 from textjury.pipeline.plan import Places, Plan, open_store, output_schemas, plan_record, write_plan
+from textjury.pipeline.record import close, ledger_of, report_of, settle
 from textjury.pipeline.score import Progress, StageCount
 from textjury.pipeline.shard import ShardTables, Stamp, predict_shard
 from textjury.report.summary import RunReport
@@ -58,7 +59,7 @@ class ShardJob:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run under way: its plan, its id and the shards on disk."""
+    """A run under way: its plan, its id and the shards on disk (``kept`` when the gate held them before)."""
 
     plan: Plan
     run_id: str
@@ -66,6 +67,12 @@ class Run:
     ingested: Ingested
     started: dt.datetime
     resumed: frozenset[int] = field(default_factory=frozenset)
+    kept: Kept | None = None
+
+    @property
+    def spool(self) -> Spool:
+        """Where the shards' tables are."""
+        return self.kept.spool if self.kept else Spool(self.plan.folder / "spool", self.plan.digest)
 
     @property
     def jobs(self) -> list[ShardJob]:
@@ -87,7 +94,8 @@ def run(
                 events.shard(index, under_way.ingested.rows[index], True)
         failures: list[Problem] = []
         try:
-            _panel(str(under_way.plan_file))  # what does not fit stops the run here, not shard by shard
+            if under_way.jobs:
+                _panel(str(under_way.plan_file))  # what does not fit stops the run here, not shard by shard
             for outcome in (executor or LocalExecutor()).map(partial(run_shard, progress=events), under_way.jobs):
                 if outcome.error is not None:
                     failures.append(failure(outcome.job.index, outcome.error))
@@ -98,55 +106,38 @@ def run(
         return finish(under_way, failures)
 
 
-def ledger_of(output: Path) -> Ledger:
-    """The audit ledger of an output folder."""
-    return Ledger(output / "audit" / "ledger.jsonl")
-
-
 @contextmanager
 def holding(plan: Plan) -> Iterator[None]:
-    """The output held against other runs. Raises LockError that says who holds it."""
+    """The output held against other runs, and what a killed run left in it settled. LockError says who holds it."""
     name = f"{plan.date.isoformat()} {plan.digest[:8]}"
     with OutputLock(plan.places.output, run_id=name, rulebook=plan.rulebook.name):
+        settle(plan.places.output)
         yield
 
 
 def unchanged_report(plan: Plan) -> RunReport | None:
-    """The report of the published run, if this very plan is what is published for the date."""
-    publishing.recover(plan.places.output)
+    """The report of the published run, if this very plan is what is published for the date (and none is recomputed)."""
     row = published(plan.places.output, plan.date)
-    if row is None or row["plan_digest"] != plan.digest:
+    if plan.recompute != "none" or row is None or row["plan_digest"] != plan.digest:
         return None
-    report = RunReport(
-        status="unchanged",
-        rulebook=plan.rulebook.name,
-        date=plan.date,
-        run_id=row["run_id"],
-        plan_digest=plan.digest,
-        output=str(plan.places.output),
-        ensemble=row["ensemble"],
-        device=row["device"],
-        rows_in=row["rows_in"],
-        predicted=row["predicted"],
-        rejected=row["rejected"],
-        for_review=row["for_review"],
-        label_counts=dict(row["label_counts"]),
-        notes=("nothing changed since this date was published; --force runs it again",),
-    )
-    if not _is_sealed(plan.places.output, report.run_id):
-        _seal(plan, report, {})  # the run was killed between its last commit and its last entry
-    return report
-
-
-def _is_sealed(output: Path, run_id: str) -> bool:
-    bodies = (entry.body for entry in ledger_of(output).entries())
-    return any(body.get("kind") == "published" and body.get("run_id") == run_id for body in bodies)
+    note = "nothing changed since this date was published; --force runs it again"
+    report = report_of(plan.places.output, row)
+    return replace(report, status="unchanged", seconds=0.0, stages={}, notes=(note,))
 
 
 def start(plan: Plan) -> Run:
-    """The run with its shards on disk; picks up a killed run of the same plan where it stopped."""
+    """The run with its shards on disk; picks up a killed run of the same plan where it stopped.
+
+    What the gate has held of this very plan is taken as it is: ``finish`` judges it again, nothing is scored.
+    """
     started = dt.datetime.now(dt.UTC)
     plan_file = plan.folder / "plan.json"
+    if plan.arrivals == "files":
+        watermark(plan.places.output).check(plan.date, plan.inputs)
+    held = kept.of(plan.places.output, plan.date, plan.digest) if plan.recompute == "none" else None
+    if held is not None and held.spool.digests() == held.files:
+        ingested = Ingested(held.folder, held.rows, held.rejected)
+        return Run(plan, held.run_id, plan_file, ingested, started, frozenset(range(ingested.shards)), held)
     run_id = _resumable_id(plan_file, plan.digest) or f"{started:%Y%m%dT%H%M%S}-{plan.digest[:8]}"
     plan_file = write_plan(plan, run_id)
     ledger_of(plan.places.output).append(manifest_of(plan, run_id).body())
@@ -187,7 +178,8 @@ def _panel(plan_file: str) -> tuple[Panel, dict[str, Any]]:
         rulebook = load_rulebook(record["rulebook"])
         places = Places(Path(record["output"]), Path(record["work"]))
         device = choose(record["device_setting"])
-        panel = Panel(rulebook, device, store=open_store(rulebook, places), profiles=places.profiles)
+        store = open_store(rulebook, places)
+        panel = Panel(rulebook, device, store=store, profiles=places.profiles, recompute=record["recompute"])
         now = {i.key: i.fingerprint for i in panel.infos}
         if now != record["stages"] or panel.ensemble_digest != record["ensemble"]:
             changed = sorted(k for k in {*now, *record["stages"]} if now.get(k) != record["stages"].get(k))
@@ -231,29 +223,71 @@ def failure(index: int, error: Exception) -> Problem:
 
 
 def finish(under_way: Run, failures: list[Problem]) -> RunReport:
-    """Check, publish, audit. Raises ShardError when shards failed, PublishError when a check does not hold."""
+    """Check, judge, publish, audit.
+
+    Raises ShardError when shards failed, PublishError when a check does not hold, HeldError when the output is beyond
+    a limit of the gate: it is then kept aside until ``gate.accept``.
+    """
     plan = under_way.plan
-    ledger = ledger_of(plan.places.output)
+    output, ledger = plan.places.output, ledger_of(plan.places.output)
     try:
+        if under_way.kept is not None:
+            return _judge_again(plan, under_way.kept)
         if failures:
             raise ShardError(failures)
-        spool = Spool(plan.folder / "spool", plan.digest)
+        spool = under_way.spool
         metas = spool.finished()
         report = _report(under_way, metas)
-        _check_reject_share(report, plan)
         schemas = output_schemas(plan.rulebook, plan.passthrough)
         check_spool(spool, Expected(plan.date, under_way.ingested.shards, under_way.ingested.records, schemas))
         files = spool.digests()
         for index, meta in sorted(metas.items()):
             ledger.append(_shard_record(index, meta, files[index]).body(run_id=under_way.run_id))
-        done = publishing.publish(plan.places.output, plan.date, spool, schemas, _runs_row(under_way, report))
+        row = _runs_row(under_way, report)
+        if breaches := gate.judge(report, plan.rulebook, output):
+            _hold(under_way, report, row, schemas, breaches)
+            raise gate.held_error(plan.rulebook, plan.date, breaches)
+        done = publishing.publish(output, plan.date, spool, schemas, row)
+    except HeldError:
+        raise
     except TextjuryError as error:
         ledger.append(failed(run_id=under_way.run_id, error=error))
         raise
-    _seal(plan, report, dict(done.rows), dates={copy.split(" ")[1] for copy in done.copies})
-    _keep_report(plan.places.output, report)
+    close(output, report, dict(done.rows), gate.dates_of(done))
+    kept.discard(output, plan.date)
     shutil.rmtree(plan.folder, ignore_errors=True)
     return report
+
+
+def _hold(
+    under_way: Run,
+    report: RunReport,
+    row: Mapping[str, Any],
+    schemas: Mapping[str, pa.Schema],
+    breaches: Sequence[gate.Breach],
+) -> None:
+    """Put the output aside, say so in the ledger, and clear the work folder."""
+    item = kept.keep(
+        under_way.plan.places.output,
+        under_way.spool,
+        report=replace(report, status="held"),
+        row=row,
+        reasons=[str(breach) for breach in breaches],
+        schemas=schemas,
+        rows=under_way.ingested.rows,
+        rejected=under_way.ingested.rejected,
+    )
+    gate.hold(under_way.plan.places.output, item)
+    shutil.rmtree(under_way.plan.folder, ignore_errors=True)
+
+
+def _judge_again(plan: Plan, item: Kept) -> RunReport:
+    """A kept output against the limits as they are now: published as it is where it keeps them, else held again."""
+    output = plan.places.output
+    if breaches := gate.judge(item.report, plan.rulebook, output):
+        gate.hold(output, item)
+        raise gate.held_error(plan.rulebook, plan.date, breaches)
+    return gate.publish_kept(output, item, note="was held; it keeps the limits as they are now")
 
 
 def manifest_of(plan: Plan, run_id: str) -> RunManifest:
@@ -280,38 +314,6 @@ def manifest_of(plan: Plan, run_id: str) -> RunManifest:
 
 def _shard_record(index: int, meta: Mapping[str, Any], files: Mapping[str, str]) -> ShardRecord:
     return ShardRecord(index, meta["records"], meta["rows"], meta["rejected"], meta["seconds"], meta["stages"], files)
-
-
-def _seal(plan: Plan, report: RunReport, rows: Mapping[str, int], dates: Set[str] = frozenset()) -> None:
-    """The ledger's last word on a run: rows by table, and the bytes of the files analysts read.
-
-    ``dates`` are those whose files were written: earlier ones are rewritten when the columns grow.
-    """
-    output = plan.places.output
-    files = {
-        path.relative_to(output).as_posix(): file_digest(path)
-        for date in sorted({plan.date.isoformat(), *dates})
-        for path in sorted((output / "published").glob(f"*/date={date}/*.parquet"))
-    }
-    counts = {"rows_in": report.rows_in, "predicted": report.predicted, "rejected": report.rejected}
-    ledger_of(output).append(
-        published_entry(
-            run_id=report.run_id,
-            rulebook=report.rulebook,
-            date=plan.date.isoformat(),
-            counts=counts,
-            tables=dict(rows),
-            files=files,
-        )
-    )
-
-
-def _check_reject_share(report: RunReport, plan: Plan) -> None:
-    limit = plan.rulebook.config.run.max_reject_share
-    if report.rows_in and report.rejected / report.rows_in > limit:
-        place = plan.rulebook.toml.place("run", "max_reject_share")
-        said = f"{report.rejected} of {report.rows_in} records were rejected"
-        raise PublishError(Problem(place, said, f"a share of at most {limit}", "look at the input, or raise the limit"))
 
 
 def _report(under_way: Run, metas: Mapping[int, Mapping[str, Any]]) -> RunReport:
@@ -379,10 +381,5 @@ def _runs_row(under_way: Run, report: RunReport) -> dict[str, Any]:
         "device": report.device,
         "stages": json.dumps({k: dict(v) for k, v in report.stages.items()}, sort_keys=True),
         "versions": json.dumps(versions(), sort_keys=True),
+        "inputs": [{"file": path, "sha256": digest} for path, digest in plan.inputs.items()],
     }
-
-
-def _keep_report(output: Path, report: RunReport) -> None:
-    """The report as JSON beside the ledger, written at once or not at all."""
-    path = output / "audit" / "runs" / f"{report.run_id}.json"
-    write_atomic(path, json.dumps(report.to_json(), indent=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +50,35 @@ class StageCount:
 
 
 @dataclass(frozen=True, slots=True)
+class _Memory:
+    """What one stage is told by the store, and what the store is told by it."""
+
+    store: SignalStore | None
+    anew: bool
+
+    def look_up(self, parts: Sequence[Part], chunk: TextBatch) -> list[tuple[np.ndarray, SignalBlock | None]]:
+        """Per part: which texts the store has, and the block over those."""
+        if self.store is None or self.anew:
+            return [(np.zeros(len(chunk), bool), None) for _ in parts]
+        result: list[tuple[np.ndarray, SignalBlock | None]] = []
+        answers = self.store.get_many([p.fingerprint for p in parts], chunk.digests)
+        for stored in (answers[p.fingerprint] for p in parts):
+            mask = np.zeros(len(chunk), bool)
+            mask[stored.found] = True
+            result.append((mask, stored.block))
+        return result
+
+    def remember(self, part: Part, digests: Sequence[str], block: SignalBlock, count: StageCount) -> None:
+        """Put a block into the store. One that cannot take it costs time on the next night, not this night's result."""
+        if self.store is None:
+            return
+        try:
+            self.store.put(part.fingerprint, digests, block, anew=self.anew)
+        except StoreError:
+            count.not_stored += len(block)
+
+
+@dataclass(frozen=True, slots=True)
 class Signals:
     """The signals of every stage for the texts of a batch, and what they cost."""
 
@@ -79,16 +108,24 @@ def stage_fingerprint(stage: Stage) -> str:
 
 
 def score_texts(
-    stages: Sequence[Stage], batch: TextBatch, store: SignalStore | None, progress: Progress | None = None
+    stages: Sequence[Stage],
+    batch: TextBatch,
+    store: SignalStore | None,
+    progress: Progress | None = None,
+    *,
+    anew: Collection[str] = (),
 ) -> Signals:
-    """Signals of all ``stages`` for ``batch``; a stage that reads derived texts comes after the one that derives them."""
+    """Signals of all ``stages`` for ``batch``; a stage that reads derived texts comes after the one that derives them.
+
+    What the store knows of the stages named in ``anew`` is not used but replaced.
+    """
     results: list[StageSignals] = []
     counts: dict[str, StageCount] = {}
     derived: dict[str, tuple[str | None, ...]] = {}
     for stage in stages:
         began = time.perf_counter()
         texts = batch.texts if stage.reads == "text" else _derived_of(stage, derived)
-        block, count = _score_stage(stage, texts, batch, store, progress)
+        block, count = _score_stage(stage, texts, batch, _Memory(store, stage.name in anew), progress)
         count.seconds = time.perf_counter() - began
         results.append(StageSignals(stage.name, stage.version, stage_fingerprint(stage), block))
         counts[stage.name] = count
@@ -107,7 +144,7 @@ def _score_stage(
     stage: Stage,
     texts: Sequence[str | None],
     batch: TextBatch,
-    store: SignalStore | None,
+    memory: _Memory,
     progress: Progress | None,
 ) -> tuple[SignalBlock, StageCount]:
     """The stage's block over ``texts``; None texts abstain; equal derived texts are scored once."""
@@ -120,7 +157,7 @@ def _score_stage(
     size = MODEL_CHUNK_TEXTS if stage.model_fingerprint else CHUNK_TEXTS
     for start in range(0, len(distinct), size):
         chunk = distinct.take(range(start, min(start + size, len(distinct))))
-        blocks.append(_score_chunk(stage, chunk, store, count))
+        blocks.append(_score_chunk(stage, chunk, memory, count))
         if progress is not None:
             progress.stage(stage.name, start + len(chunk), len(distinct))
     block = _spread(_stack(stage, blocks), back)
@@ -139,10 +176,10 @@ def _distinct(texts: Sequence[str | None]) -> tuple[TextBatch, np.ndarray]:
     return TextBatch(tuple(text_digest(t) for t in places), tuple(places)), back
 
 
-def _score_chunk(stage: Stage, chunk: TextBatch, store: SignalStore | None, count: StageCount) -> SignalBlock:
+def _score_chunk(stage: Stage, chunk: TextBatch, memory: _Memory, count: StageCount) -> SignalBlock:
     """All parts of a stage for a chunk, joined column-wise."""
     parts = stage.parts
-    have = _look_up(parts, chunk, store)
+    have = memory.look_up(parts, chunk)
     missing = np.stack([~mask for mask, _ in have]) if have else np.zeros((0, len(chunk)), bool)
     count.known += int((~missing).sum())
     count.computed += int(missing.sum())
@@ -157,32 +194,8 @@ def _score_chunk(stage: Stage, chunk: TextBatch, store: SignalStore | None, coun
         fresh = stage.score(chunk.take(rows.tolist()), asked, known)
         for part in asked:
             pieces[part.name].append((rows, _checked(stage, part, fresh, len(rows))))
-            if store is not None:
-                _remember(store, part, [chunk.digests[i] for i in rows], fresh[part.name], count)
+            memory.remember(part, [chunk.digests[i] for i in rows], fresh[part.name], count)
     return _join([_assemble(part, pieces[part.name], len(chunk)) for part in parts])
-
-
-def _remember(store: SignalStore, part: Part, digests: Sequence[str], block: SignalBlock, count: StageCount) -> None:
-    """Put a block into the store. A store that cannot take it costs time on the next night, not this night's result."""
-    try:
-        store.put(part.fingerprint, digests, block)
-    except StoreError:
-        count.not_stored += len(block)
-
-
-def _look_up(
-    parts: Sequence[Part], chunk: TextBatch, store: SignalStore | None
-) -> list[tuple[np.ndarray, SignalBlock | None]]:
-    """Per part: which texts the store has, and the block over those."""
-    if store is None:
-        return [(np.zeros(len(chunk), bool), None) for _ in parts]
-    result: list[tuple[np.ndarray, SignalBlock | None]] = []
-    answers = store.get_many([p.fingerprint for p in parts], chunk.digests)
-    for stored in (answers[p.fingerprint] for p in parts):
-        mask = np.zeros(len(chunk), bool)
-        mask[stored.found] = True
-        result.append((mask, stored.block))
-    return result
 
 
 def _patterns(missing: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:

@@ -150,6 +150,31 @@ def show_fit(result: Mapping[str, Any], rulebook: str, labels: str) -> None:
     _out.print(f"next       textjury evaluate {rulebook} --labels {labels}", highlight=False, soft_wrap=True)
 
 
+def show_comparison(result: Mapping[str, Any]) -> None:
+    verdict = "active from now on" if result["activated"] else "kept aside"
+    _out.print(f"new ensemble {result['new'][:16]}: {verdict}", highlight=False)
+    _out.print(f"{result['rows']:,} rows: {result['method']}", highlight=False, soft_wrap=True)
+    show_table("scores", result["table"])
+    for line in (result["reason"], result["rule"], *result["notes"]):
+        _out.print(line, highlight=False, markup=False, soft_wrap=True)
+    _out.print(f"report     {result['file']}", highlight=False, soft_wrap=True)
+
+
+def show_finetuned(result: Mapping[str, Any], rulebook: str) -> None:
+    _out.print(
+        f"trained on {result['rows']:,} rows, measured on {result['held_out']:,} others: {result['sha256'][:16]}",
+        highlight=False,
+    )
+    show_table("held out", result["scores"])
+    for note in result["notes"]:
+        _out.print(note, highlight=False, markup=False, soft_wrap=True)
+    _out.print(f"model      {result['folder']} (card.md says how it was made)", highlight=False, soft_wrap=True)
+    done = "is registered in" if result["registered"] else "is switched on by these lines in"
+    _out.print(
+        f"\nIt {done} {rulebook}/pipeline.toml:\n\n{result['lines']}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
 def show_evaluation(result: Mapping[str, Any]) -> None:
     _out.print(f"{result['rows']:,} labelled rows; {result['method']}", highlight=False)
     show_table("scores", result["table"])

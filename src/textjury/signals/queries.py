@@ -40,6 +40,8 @@ SELECT entries.key, texts.digest, entries.data, entries.evidence
 FROM entries LEFT JOIN texts ON texts.id = entries.key & ?1
 WHERE entries.key > ?2 ORDER BY entries.key LIMIT ?3
 """
+_ADD = "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_REPLACE = "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data, evidence = excluded.evidence"
 _OLD_PARTS = "SELECT id FROM parts WHERE fingerprint IN (SELECT value FROM json_each(?)) AND used < ?"
 
 
@@ -143,14 +145,14 @@ def prepared(fingerprint: str, keys: Keys, block: SignalBlock) -> Records:
     return Records(fingerprint, columns, seed, keys, data, evidence)
 
 
-def write(connection: sqlite3.Connection, records: Records) -> None:
-    """Adds what is not there yet, in one transaction."""
+def write(connection: sqlite3.Connection, records: Records, *, anew: bool = False) -> None:
+    """Adds what is not there yet (with ``anew``, replaces what is), in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     part = _ensure_part(connection, records)
     entries = _ensure_texts(connection, records.keys) + (part << TEXT_BITS)
     numbers, data, evidence = entries.tolist(), records.data, records.evidence
     rows = ((numbers[i], data[i], evidence[i]) for i in np.argsort(entries).tolist())
-    connection.executemany("INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+    connection.executemany(_REPLACE if anew else _ADD, rows)
     connection.execute("COMMIT")
 
 

@@ -144,11 +144,12 @@ class SignalStore:
 
         return self._run(work)
 
-    def put(self, fingerprint: str, digests: Sequence[str], block: SignalBlock) -> int:
+    def put(self, fingerprint: str, digests: Sequence[str], block: SignalBlock, *, anew: bool = False) -> int:
         """Remembers the signals and gives the number of records offered (faults are left out).
 
         When it returns, they survive the death of the process. A record that is there already stays: equal
-        fingerprints promise equal values, and the first one keeps reruns identical.
+        fingerprints promise equal values, and the first one keeps reruns identical. With ``anew`` the new
+        one takes its place.
         """
         if self.read_only:
             raise InternalError(f"{self.path}: put into a store opened read-only")
@@ -161,7 +162,8 @@ class SignalStore:
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             keys = Keys.of([digests[i] for i in some])
-            self._run(partial(self._put, fingerprint=fingerprint, keys=keys, block=block.take(some)))
+            work = partial(self._put, fingerprint=fingerprint, keys=keys, block=block.take(some), anew=anew)
+            self._run(work)
             self.counters.stored += len(some)
         return len(rows)
 
@@ -260,10 +262,12 @@ class SignalStore:
         width = record_type(len(block.columns)).itemsize + notes
         return max(1, min(_WRITE_ROWS, min(_WRITE_BYTES, self.max_bytes // 8) // width))
 
-    def _put(self, connection: sqlite3.Connection, *, fingerprint: str, keys: Keys, block: SignalBlock) -> None:
+    def _put(
+        self, connection: sqlite3.Connection, *, fingerprint: str, keys: Keys, block: SignalBlock, anew: bool
+    ) -> None:
         records = queries.prepared(fingerprint, keys, block)
         self._make_room(connection, bound.estimated_bytes(records.data, records.evidence))
-        queries.write(connection, records)
+        queries.write(connection, records, anew=anew)
 
     def _make_room(self, connection: sqlite3.Connection, coming: int) -> None:
         if bound.live_bytes(connection) + coming <= self.max_bytes:

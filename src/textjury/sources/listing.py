@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 
 from textjury.config.schema import InputConfig
-from textjury.errors import Problem, SourceError, close_match, shown
+from textjury.errors import NoInputError, Problem, SourceError, close_match, shown
 from textjury.fingerprint import combined, stream_digest
 from textjury.sources.csv import HeadError, delimiter_of, read_head
 from textjury.sources.model import ROW_FIELDS, FileFormat, InputFile, InputListing
@@ -26,17 +27,18 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 _THREADS = 8  # heads are small and far away
 
 
-def list_input(where: str | Path, config: InputConfig) -> InputListing:
-    """All files of a file, folder, glob or URL, sorted by relative path, with their columns.
+def list_input(where: str | Path, config: InputConfig, *, only: Collection[str] | None = None) -> InputListing:
+    """All files of a file, folder, glob or URL (or those of them named in ``only``), sorted by relative path.
 
-    Reads the head of every file. Raises one SourceError with all problems: nothing there, unreadable files,
+    Reads the head of every file for its columns. Raises one SourceError with all problems: nothing there, unreadable files,
     unknown format, missing columns, columns of a type that cannot serve, settings that cannot work.
     """
     problems = list(_setting_problems(config))
     if problems:
         raise SourceError(problems)
     place = locate(where)
-    opened = _open_all(place, find(place, suffixes=_suffixes(config)), config)
+    found = find(place, suffixes=_suffixes(config))
+    opened = _open_all(place, [file for file in found if only is None or file.relative in only], config)
     files = tuple(file for file in opened if isinstance(file, InputFile))
     problems = [problem for problem in opened if isinstance(problem, Problem)]
     problems += _column_problems(files, config)
@@ -47,14 +49,49 @@ def list_input(where: str | Path, config: InputConfig) -> InputListing:
 
 def input_digest(listing: InputListing) -> str:
     """SHA-256 over every file's relative path and SHA-256, streamed. Raises SourceError."""
-    parts = []
-    for file in listing.files:
-        try:
-            with listing.filesystem.open_input_stream(file.path, compression=None) as stream:
-                parts += [file.relative, stream_digest(stream.read)]
-        except (OSError, pa.ArrowException) as error:
-            raise SourceError(Problem(file.relative, f"cannot be read: {reason(error)}")) from None
-    return combined(parts)
+    return digest_of(listing_digests(listing))
+
+
+def listing_digests(listing: InputListing) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file of a listing, streamed. Raises SourceError."""
+    return {file.relative: _digest(listing.filesystem, file) for file in listing.files}
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """The input digest of files, given by relative path and SHA-256."""
+    return combined(part for item in sorted(files.items()) for part in item)
+
+
+def file_digests(where: str | Path, config: InputConfig) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file of an input; no head is parsed. NoInputError, SourceError."""
+    place = locate(where)
+    return {file.relative: _digest(place.filesystem, file) for file in find(place, suffixes=_suffixes(config))}
+
+
+def has_input(where: str | Path, config: InputConfig) -> bool:
+    """Whether there is any file. Raises SourceError where the place cannot be looked at."""
+    try:
+        return bool(find(locate(where), suffixes=_suffixes(config)))
+    except NoInputError:
+        return False
+
+
+def _digest(filesystem: pafs.FileSystem, file: Found | InputFile) -> str:
+    try:
+        with filesystem.open_input_stream(file.path, compression=None) as stream:
+            return stream_digest(stream.read)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(Problem(file.relative, f"cannot be read: {reason(error)}")) from None
+
+
+def check_unchanged(listing: InputListing) -> None:
+    """SourceError where a file is no longer as long as it was listed: somebody still writes to it."""
+    infos = listing.filesystem.get_file_info([file.path for file in listing.files])
+    grown = [file.relative for file, info in zip(listing.files, infos, strict=True) if info.size != file.size]
+    if grown:
+        shown_names = ", ".join(grown[:3]) + (f" and {len(grown) - 3} more" if len(grown) > 3 else "")
+        remedy = "run again when it is complete; writers should write beside it and rename"
+        raise SourceError(Problem(shown_names, "changed while it was read", "", remedy))
 
 
 def row_schema(listing: InputListing, config: InputConfig) -> pa.Schema:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from textjury.errors import Problem, SourceError, shown
+from textjury.errors import NoInputError, Problem, SourceError, shown
 
 _URI = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://([^/?]*)(/.*?)?(\?\w+=[^/]*)?$", re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
@@ -68,7 +68,7 @@ def locate(where: str | Path) -> Place:
 
 
 def find(place: Place, *, suffixes: Sequence[str]) -> tuple[Found, ...]:
-    """The files of a place, sorted by relative path. Raises SourceError when there are none.
+    """The files of a place, sorted by relative path. Raises NoInputError when there are none, SourceError otherwise.
 
     A single file, or files that match a glob, count whatever their name; a folder is searched to any depth
     for names that end in one of ``suffixes``. Names that begin with ``.`` or ``_`` are passed over.
@@ -82,11 +82,11 @@ def find(place: Place, *, suffixes: Sequence[str]) -> tuple[Found, ...]:
         elif _MAGIC.search(place.path):
             found = _matching(place)
         else:
-            raise SourceError(Problem(place.name, "does not exist", "a file, a folder or a glob", _nearby(place)))
+            raise NoInputError(Problem(place.name, "does not exist", "a file, a folder or a glob", _nearby(place)))
     except (OSError, pa.ArrowException) as error:
         raise SourceError(Problem(place.name, f"cannot be listed: {reason(error)}")) from None
     if not found:
-        raise SourceError(Problem(place.name, "matches no file", f"names that end in {', '.join(suffixes)}"))
+        raise NoInputError(Problem(place.name, "matches no file", f"names that end in {', '.join(suffixes)}"))
     return tuple(sorted(found, key=lambda file: file.relative))
 
 

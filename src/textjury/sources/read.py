@@ -18,7 +18,17 @@ from textjury.config.schema import InputConfig
 from textjury.errors import Problem, SourceError, TransientError
 from textjury.sources.csv import CsvRecords
 from textjury.sources.ids import IdRegistry
-from textjury.sources.listing import input_digest, list_input, row_schema, used_columns
+from textjury.sources.listing import (
+    check_unchanged,
+    digest_of,
+    file_digests,
+    has_input,
+    input_digest,
+    list_input,
+    listing_digests,
+    row_schema,
+    used_columns,
+)
 from textjury.sources.model import InputChunk, InputFile, InputListing
 from textjury.sources.parquet import ParquetRecords
 from textjury.sources.places import reason
@@ -32,8 +42,13 @@ __all__ = [
     "InputChunk",
     "InputFile",
     "InputListing",
+    "check_unchanged",
+    "digest_of",
+    "file_digests",
+    "has_input",
     "input_digest",
     "list_input",
+    "listing_digests",
     "read",
     "row_schema",
 ]

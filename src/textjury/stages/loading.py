@@ -54,7 +54,7 @@ class Loaded(Generic[Model]):
 
 
 def tolerance_of(located: LocatedModel, device: Device, *, exact: float, half: float) -> float:
-    """How far values may differ between batches: ``exact`` in float32, ``half`` in bfloat16."""
+    """How far values may differ between batches: ``exact`` in float32, ``half`` in bfloat16 and int8."""
     return exact if located.on(device).dtype == "float32" else half
 
 

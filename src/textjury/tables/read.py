@@ -98,6 +98,22 @@ def published(output: Path | str, date: dt.date) -> dict[str, Any] | None:
     return rows[0]
 
 
+def run_rows(output: Path | str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The published ``runs`` rows as plain dicts, oldest date first; empty where nothing is published.
+
+    This is the state that the last seal made visible, whether or not its files for analysts are complete. Columns
+    that an older version of the tables does not have are None.
+    """
+    output = Path(output)
+    if not delta.exists(output, "runs"):
+        return []
+    table = delta.load(output, "runs")
+    asked = list(columns or [c.name for c in TABLES["runs"]])
+    have = set(delta.schema_of(table).names)
+    rows = delta.scan(table, columns=[c for c in asked if c in have]).to_table().to_pylist(maps_as_pydicts="strict")
+    return sorted(({**dict.fromkeys(asked), **row} for row in rows), key=lambda row: row["date"])
+
+
 def versions(output: Path | str) -> pd.DataFrame:
     """Every version of the output, oldest first: version, when (UTC), the date it published and the run."""
     history = delta.load(Path(output), "runs").history()

@@ -101,7 +101,7 @@ _RUNS = (
     Column("ensemble", pa.string(), "`vote` or the ensemble's digest."),
     Column("code_version", pa.string(), "textjury's version."),
     Column("started_at", pa.timestamp("us", tz="UTC"), "When the run started."),
-    Column("finished_at", pa.timestamp("us", tz="UTC"), "When it published."),
+    Column("finished_at", pa.timestamp("us", tz="UTC"), "When its rows were complete."),
     Column("rows_in", pa.int64(), "Records read: predicted plus rejected."),
     Column("predicted", pa.int64(), "Rows in predictions."),
     Column("rejected", pa.int64(), "Rows in rejects."),
@@ -110,6 +110,11 @@ _RUNS = (
     Column("device", pa.string(), "Device and dtype the models ran on."),
     Column("stages", pa.string(), "JSON: per stage known and computed texts, faults, abstentions, tokens, seconds."),
     Column("versions", pa.string(), "JSON: library versions."),
+    Column(
+        "inputs",
+        pa.list_(pa.struct([("file", pa.string()), ("sha256", pa.string())])),
+        "The input files, relative to the input root, and their SHA-256: what this date has had.",
+    ),
 )
 
 TABLES: dict[str, tuple[Column, ...]] = {
