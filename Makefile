@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help run test lint types imports tests format benchmarks clean
+.PHONY: help run serve test test-ui lint types imports tests format benchmarks clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY) ## classify the sample inbox with the nightly flow
 	@$(BIN)/python -m flows
 
+serve: $(READY) ## Prefect server, nightly schedule and forms until Ctrl-C (PORT=4200)
+	@exec $(BIN)/python -m flows.serve --port $(or $(PORT),4200)
+
 test: $(READY) lint types imports tests ## all checks
 
 lint: $(READY)
@@ -33,6 +36,10 @@ imports: $(READY)
 
 tests: $(READY)
 	@$(BIN)/python -m pytest
+
+test-ui: $(READY) ## the forms in a real browser (needs Chromium), pictures into docs/images
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ui]'
+	@TEXTJURY_UI=1 $(BIN)/python -m pytest tests/ui -n0 --timeout 900
 
 format: $(READY) ## rewrite the code in the house's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -20,7 +20,7 @@ def main() -> int:
         plan = make_plan(rulebook)
         with holding(plan):
             report = unchanged_report(plan)
-        report = report or _as_flow(rulebook)
+        report = report or _as_flow(rulebook, plan.date)
     except TextjuryError as error:
         for problem in error.problems:
             sys.stderr.write(f"error: {problem}\n")
@@ -32,11 +32,12 @@ def main() -> int:
     return 0
 
 
-def _as_flow(rulebook: str) -> RunReport:
+def _as_flow(rulebook: str, date: dt.date) -> RunReport:
     from flows.nightly import nightly  # noqa: PLC0415
 
-    found: dict[str, Any] = nightly(rulebook)
-    return RunReport(**{**found, "date": dt.date.fromisoformat(found["date"]), "notes": tuple(found["notes"])})
+    state = nightly(rulebook, date=date.isoformat(), return_state=True)
+    found: Any = state.result()  # raises the error that failed it
+    return RunReport(**{**found[0], "date": date, "notes": tuple(found[0]["notes"])})
 
 
 if __name__ == "__main__":

@@ -1,119 +1,95 @@
-"""The nightly flow: one date of one rulebook, one task per shard. No logic lives here: see textjury.pipeline.run."""
+"""The nightly flow: what is due in one rulebook, date by date, oldest first."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, cast
-from uuid import UUID
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect import State, flow, get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed
 
-from textjury.errors import Problem, TextjuryError, TransientError
-from textjury.pipeline.plan import Plan, make_plan
-from textjury.pipeline.run import (
-    Run,
-    ShardJob,
-    failure,
-    finish,
-    holding,
-    release,
-    run_shard,
-    start,
-    unchanged_report,
-)
-from textjury.report import terminal
-from textjury.report.summary import RunReport, markdown
+from flows import turns
+from flows.form import device_field, field, parsed, rulebook_field
+from flows.outcome import ALERTS, settled
+from textjury.config.load import Rulebook, load_rulebook
+from textjury.errors import Problem, PublishError, ShardError, SourceError, TextjuryError
+from textjury.pipeline.places import logical_today, places_of
 
-SHARD_RETRIES = 2
+if TYPE_CHECKING:
+    from textjury.report.summary import RunReport
 
 
-def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
-    """Retry a shard only after an error that can pass by itself."""
-    del task, task_run
-    return isinstance(state.data, TransientError) or isinstance(getattr(state.data, "exception", None), TransientError)
-
-
-@task(
-    name="shard",
-    task_run_name="shard-{index}",
-    retries=SHARD_RETRIES,
-    retry_delay_seconds=[2, 10],
-    retry_condition_fn=_is_transient,
-    persist_result=False,
-)
-def shard(plan_file: str, index: int) -> dict[str, Any]:
-    """Score one shard; gives its counts. Parameters are a path and a number, never text."""
+def _run_name() -> str:
+    given = flow_run.parameters or {}
     try:
-        return run_shard(ShardJob(plan_file, index))
-    except TextjuryError:
-        raise
-    except Exception as error:
-        # The message of an unknown exception may hold row text; Prefect would log it.
-        raise TextjuryError(failure(index, error)) from None
+        date = parsed(str(given.get("date", ""))) or logical_today(load_rulebook(given["rulebook"]))
+    except (TextjuryError, KeyError):
+        return "nightly"
+    return f"nightly {date}"
 
 
-@flow(name="nightly", flow_run_name="nightly {rulebook} {date}", persist_result=False, log_prints=False)
+@flow(name="nightly", flow_run_name=_run_name, persist_result=False, on_failure=ALERTS, on_crashed=ALERTS)
 def nightly(
-    rulebook: str = "rules/inbox",
-    date: str = "",
-    where: str = "",
-    output: str = "",
-    device: str = "",
-    force: bool = False,
-) -> dict[str, Any]:
-    """Classify what arrived and publish the tables of one date.
-
-    Args:
-        rulebook: Folder of the rulebook.
-        date: Logical date as YYYY-MM-DD; empty for today.
-        where: Input file, folder, glob or URL; empty for the rulebook's own.
-        output: Output folder; empty for the rulebook's own.
-        device: auto, cpu, cuda, cuda:N or mps; empty for the rulebook's own.
-        force: Run again even if nothing changed.
-    """
-    plan = make_plan(
-        rulebook,
-        where=where or None,
-        date=dt.date.fromisoformat(date) if date else None,
-        output=output or None,
-        device=device or None,
-    )
-    with holding(plan):
-        report = None if force else unchanged_report(plan)
-        report = report or _run(plan)
-    create_markdown_artifact(markdown(report), key="nightly-summary", description=f"{report.rulebook} {report.date}")
-    return report.to_json()
+    rulebook: str = rulebook_field(),
+    date: str = field(  # text, since Prefect refuses an empty value where a date is asked for
+        "",
+        "Date",
+        "YYYY-MM-DD. Empty: every date that is due, oldest first - what arrived, what changed, and missed nights.",
+    ),
+    device: str = device_field(),
+    force: bool = field(False, "Force", "Run again even where nothing changed."),
+) -> State[Any]:
+    """Classify what arrived, and publish the tables of every date that is due."""
+    return settled(partial(_nightly, rulebook, date, device, force))
 
 
-def _run(plan: Plan) -> RunReport:
-    """All shards as tasks, then check and publish. A failed shard fails the flow: finish raises ShardError."""
-    under_way = start(plan)
-    with terminal.progress(enabled=True) as bars:
-        bars.begin(under_way.ingested.shards, under_way.ingested.records)
+def _nightly(rulebook: str, date: str, device: str, force: bool) -> State[Any]:
+    book = load_rulebook(rulebook)
+    given = parsed(date)
+    with turns.holding(turns.NIGHT):
+        reports = _publish_all(book, [given] if given else _due(book), device, force)
+    if not reports:
+        return Completed(message=f"{book.name}: nothing is due; every date that has arrived is published", data=[])
+    rows = sum(report.rows_in for report in reports)
+    done = ", ".join(f"{report.date} {report.status}" for report in reports)
+    return Completed(message=f"{book.name}: {done}; {rows:,} rows", data=[report.to_json() for report in reports])
+
+
+def _due(book: Rulebook) -> list[dt.date]:
+    """The dates to run, oldest first, worked out from the data and what is published: a missed night costs nothing."""
+    from textjury.pipeline.due import due  # noqa: PLC0415 - what reads data waits until the values are checked
+
+    found = due(book.folder, until=logical_today(book))
+    for item in found:
+        get_run_logger().info("%s is due: %s (%s files)", item.date, item.state, item.files)
+    return [item.date for item in found]
+
+
+def _publish_all(book: Rulebook, dates: Sequence[dt.date], device: str, force: bool) -> list[RunReport]:
+    """Every date; one that fails or is held keeps no later date from being published. Raises all that went wrong."""
+    if not dates:
+        return []
+    from flows.artifacts import ProgressBar, of_output  # noqa: PLC0415 - loads torch and scikit-learn
+    from flows.dates import Order, publish  # noqa: PLC0415
+
+    bar = ProgressBar(book.name, dates=len(dates))
+    order = Order(str(book.folder), device=device, force=force)
+    reports: list[RunReport] = []
+    problems: list[Problem] = []
+    kind: type[TextjuryError] = ShardError
+    for date in dates:
         try:
-            failures = _shards(under_way, bars)
-        finally:
-            release()
-    return finish(under_way, failures)
-
-
-def _shards(under_way: Run, bars: terminal.Bars) -> list[Problem]:
-    total = under_way.ingested.shards
-    done = len(under_way.resumed)
-    progress = cast(
-        UUID, create_progress_artifact(progress=0.0, key="nightly-progress", description=f"{done}/{total} shards")
-    )
-    failures = []
-    for index in sorted(under_way.resumed):
-        bars.shard(index, under_way.ingested.rows[index], True)
-    for job in under_way.jobs:
-        state = shard(job.plan_file, job.index, return_state=True)
-        if state.is_completed():
-            done += 1
-            bars.shard(job.index, under_way.ingested.rows[job.index], False)
-        else:
-            error = state.result(raise_on_failure=False)
-            failures.append(failure(job.index, error if isinstance(error, Exception) else RuntimeError()))
-        update_progress_artifact(progress, round(100 * done / total), description=f"{done}/{total} shards")
-    return failures
+            reports.append(publish(order, date, bar))
+        except (ShardError, PublishError, SourceError) as error:
+            if len(dates) == 1:
+                raise
+            get_run_logger().error("%s: %s", date, error)
+            problems += [Problem(f"{date}: {p.place}", p.problem, p.expected, p.remedy) for p in error.problems]
+            kind = type(error)
+    of_output(book.name, places_of(book).output)
+    if problems:
+        raise kind(problems)
+    return reports

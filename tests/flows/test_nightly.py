@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rulebooks import messages, write_csv, write_rulebook
+from serving import database, environment
 from textjury.tables.read import read_table
 
-ROOT = Path(__file__).parents[2]
 CANARY = "xylophonecanary"
 
 DRIVER = """
@@ -34,12 +32,11 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_LOGGING_LEVEL": "DEBUG"}
+def python(project: Path, *arguments: str, level: str = "DEBUG", alert: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=project,
-        env=environment,
+        env=environment(PREFECT_LOGGING_LEVEL=level, TEXTJURY_ALERT=alert),
         capture_output=True,
         text=True,
         timeout=240,
@@ -47,20 +44,13 @@ def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def database(project: Path) -> str:
-    """Every value of every table of the server's database, as one text."""
-    with sqlite3.connect(project / "data/work/prefect/prefect.db") as connection:
-        names = [n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return "\n".join(str(row) for n in names for row in connection.execute(f'SELECT * FROM "{n}"'))
-
-
 def test_nightly_publishes_and_leaves_no_text_behind_in_prefect(project: Path) -> None:
     done = python(project, "-c", DRIVER)
     assert json.loads(done.stdout.splitlines()[-1])["state"] == "COMPLETED", done.stderr[-2000:]
     assert len(read_table("predictions", output=project / "data/output/small")) == 25
     kept = database(project)
-    assert "nightly-summary" in kept
-    assert "nightly-progress" in kept
+    assert "small-summary" in kept
+    assert "small-progress" in kept
     assert "3/3 shards" in kept
     assert CANARY not in kept
     assert CANARY not in done.stdout + done.stderr
@@ -76,12 +66,49 @@ def broken(panel, rows, *rest):
     return real(panel, rows, *rest)
 running.predict_shard = broken
 """
-    done = python(project, "-c", breaking + DRIVER)
+    (project / "tell.py").write_text(
+        "import os, pathlib\npathlib.Path('told').write_text(os.environ['TEXTJURY_RUN'] + os.environ['TEXTJURY_REASON'])\n"
+    )
+    done = python(project, "-c", breaking + DRIVER, alert=f"{sys.executable} tell.py")
     state = json.loads(done.stdout.splitlines()[-1])
     assert state["state"] == "FAILED", done.stderr[-2000:]
     assert "shard 1: " in state["message"]
+    assert "shard 1: " in (project / "told").read_text("utf-8")
+    assert "nightly 2026-11-20" in (project / "told").read_text("utf-8")
     assert not (project / "data/output/small/published").exists()
     assert CANARY not in database(project) + done.stdout + done.stderr
+
+
+PLAIN = """
+import datetime as dt
+from textjury.pipeline.plan import make_plan
+from textjury.pipeline.run import run
+run(make_plan("rules", date=dt.date(2026, 11, 20)))
+"""
+STANDING_BACK = """
+import datetime as dt, json
+import flows.turns
+asked = []
+class Others(flows.turns.Precedence):
+    def is_others(self):
+        asked.append(1)
+        return len(asked) == 4  # twice before the date, before the first shard, before the second
+flows.turns.Precedence = Others
+from flows.backfill import backfill
+day = dt.date(2026, 11, 20)
+state = backfill(day, day, "rules", force=True, return_state=True)
+print(json.dumps({"state": state.type.value, "message": str(state.message), "asked": len(asked)}))
+"""
+
+
+def test_backfill_leaves_a_date_between_two_shards_and_finishes_it_later(project: Path) -> None:
+    assert python(project, "-c", PLAIN).returncode == 0
+    done = python(project, "-c", STANDING_BACK, level="INFO")
+    assert json.loads(done.stdout.splitlines()[-1])["state"] == "COMPLETED", done.stderr[-2000:]
+    assert "2026-11-20: stands back" in done.stderr
+    assert "2026-11-20: 25 records in 3 shards, 1 of them finished before" in done.stderr
+    assert [done.stderr.count(f"shard {n}: ") for n in (1, 2, 3)] == [1, 1, 1]
+    assert len(read_table("predictions", output=project / "data/output/small")) == 25
 
 
 def test_flows_main_says_unchanged_without_prefect_when_nothing_changed(project: Path) -> None:
