@@ -121,7 +121,7 @@ def plan_markdown(rulebook: str, found: Sequence[tuple[Plan, Forecast]], recompu
     """The plan of several dates as Markdown."""
     records, texts = (sum(getattr(seen, name) for _, seen in found) for name in ("records", "distinct_texts"))
     took = [seen.seconds for _, seen in found if seen.seconds is not None]
-    estimated = duration(sum(took)) if len(took) == len(found) else "none, for want of an earlier run on this device"
+    estimated = duration(sum(took)) if len(took) == len(found) else "unknown until a date has run on this device"
     rows = [
         [
             *([str(plan.date), f"{seen.records:,}", f"{seen.rejected:,}", f"{seen.shards}"] if first else [""] * 4),

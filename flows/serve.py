@@ -88,6 +88,7 @@ async def _until_told(server: Server) -> None:
     runner = Runner(name="textjury", pause_on_shutdown=False, limit=None)  # paused schedules would lose nights
     deployments = await _deployments()
     for deployment in deployments:
+        deployment.work_pool_name = deployment.work_queue_name = None  # said, so that one deployed to a pool comes back
         await runner.aadd_deployment(deployment)
     running = asyncio.create_task(runner.start())
     while not runner.started and not running.done():

@@ -117,9 +117,10 @@ class Service:
         return found
 
     def artifacts(self, run: str) -> dict[str, list[dict[str, Any]]]:
-        """By key."""
+        """By key, in the order of their descriptions, which is that of their dates."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for item in self.api("/artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}}):
+        made = self.api("/artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        for item in sorted(made, key=lambda item: str(item["description"])):
             found.setdefault(item["key"], []).append(item)
         return found
 

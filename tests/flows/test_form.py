@@ -45,6 +45,14 @@ def runs(start):
 print(json.dumps([runs("2026-03-27T12:00+00:00"), runs("2026-10-23T12:00+00:00")]))
 """
 
+MISSING = """
+import sys
+sys.modules["prefect"] = None
+sys.argv = ["textjury", "serve"]
+from textjury.cli import main
+main()
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -100,3 +108,10 @@ def test_schedule_runs_once_a_night_over_changes_of_the_clocks(project: Path) ->
     for found, nights in ((spring, 28), (autumn, 24)):
         days = [dt.datetime.fromisoformat(moment).astimezone(berlin).date() for moment in found]
         assert [day.day for day in days] == [nights, nights + 1, nights + 2, nights + 3], found
+
+
+def test_serve_says_what_to_install_when_prefect_is_missing(project: Path) -> None:
+    command = [sys.executable, "-c", MISSING]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "pip install 'textjury[prefect]'" in done.stderr
