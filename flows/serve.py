@@ -51,9 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "textjury serve", description="Prefect server, schedules and forms on this machine."
     )
-    parser.add_argument("--port", type=int, default=PORT, help=f"port of the server on 127.0.0.1 (default {PORT})")
+    parser.add_argument("--port", type=_port, default=PORT, help=f"port of the server on 127.0.0.1 (default {PORT})")
     parser.add_argument("--rules", default="rules", help="folder of the rulebooks (default rules)")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; a number from 1 to 65535")
+    return int(text)
 
 
 @contextmanager

@@ -440,7 +440,7 @@ PLAN_EXIT = 4
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Port of the Prefect server on 127.0.0.1.")] = 4200,
+    port: Annotated[int, typer.Option(help="Port of the Prefect server on 127.0.0.1.", min=1, max=65535)] = 4200,
     rules: Annotated[str, typer.Option(help="Folder of the rulebooks to offer and to schedule.")] = "rules",
 ) -> None:
     """Every night by itself, any date from the browser: a Prefect server with the flows nightly, backfill and fit."""

@@ -115,3 +115,17 @@ def test_serve_says_what_to_install_when_prefect_is_missing(project: Path) -> No
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "pip install 'textjury[prefect]'" in done.stderr
+
+
+def test_serve_refuses_a_port_that_is_none_before_anything_starts(tmp_path: Path) -> None:
+    for command in (
+        ["-m", "flows.serve"],
+        ["-c", "import sys; from textjury.cli import main; sys.exit(main())", "serve"],
+    ):
+        done = subprocess.run(
+            [sys.executable, *command, "--port", "80000"],
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert "65535" in done.stderr
+        assert not list(tmp_path.glob("**/*.db"))
