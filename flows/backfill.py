@@ -15,7 +15,6 @@ from flows.form import Recompute, device_field, field, rulebook_field, span
 from flows.outcome import ALERTS, settled
 from flows.turns import FIT, NIGHT, Precedence
 from textjury.config.load import Rulebook, load_rulebook
-from textjury.pipeline.places import places_of
 
 
 def _run_name() -> str:
@@ -56,13 +55,10 @@ def _backfill(
     get_run_logger().info("%s: %s dates with data", span(start, end), len(dates))
     if dry_run:
         return _shown(book, dates, recompute, device)
-    from flows.artifacts import ProgressBar, of_output  # noqa: PLC0415 - loads torch and scikit-learn
-    from flows.dates import Order, publish  # noqa: PLC0415
+    from flows.dates import Order, publish_all  # noqa: PLC0415 - loads torch and scikit-learn
 
     order = Order(str(book.folder), device=device, force=force, recompute=recompute, precedence=Precedence(NIGHT, FIT))
-    bar = ProgressBar(book.name, dates=len(dates))
-    reports = [publish(order, date, bar) for date in dates]
-    of_output(book.name, places_of(book).output)
+    reports = publish_all(book, order, dates)
     rows = sum(report.rows_in for report in reports)
     changed = sum(report.status != "unchanged" for report in reports)
     message = (

@@ -17,8 +17,19 @@ from prefect.states import Completed, Failed
 from flows import artifacts, turns
 from flows.artifacts import ProgressBar
 from flows.form import Recompute
-from textjury.errors import HeldError, LockError, Problem, TransientError
+from textjury.config.load import Rulebook
+from textjury.errors import (
+    HeldError,
+    LockError,
+    Problem,
+    PublishError,
+    ShardError,
+    SourceError,
+    TextjuryError,
+    TransientError,
+)
 from textjury.pipeline import gate
+from textjury.pipeline.places import places_of
 from textjury.pipeline.plan import Plan, make_plan
 from textjury.pipeline.run import Run, ShardJob, failure, finish, holding, release, run_shard, start, unchanged_report
 from textjury.report.summary import RunReport
@@ -65,6 +76,27 @@ def publish(order: Order, date: dt.date, bar: ProgressBar) -> RunReport:
             _log_report(report)
             return report
         get_run_logger().info("%s: stands back for a run that goes first; finished shards are kept", date)
+
+
+def publish_all(book: Rulebook, order: Order, dates: Sequence[dt.date]) -> list[RunReport]:
+    """Every date; one that fails or is held keeps no later date from being published. Raises all that went wrong."""
+    bar = ProgressBar(book.name, dates=len(dates))
+    reports: list[RunReport] = []
+    problems: list[Problem] = []
+    kind: type[TextjuryError] = ShardError
+    for date in dates:
+        try:
+            reports.append(publish(order, date, bar))
+        except (ShardError, PublishError, SourceError) as error:
+            if len(dates) == 1:
+                raise
+            get_run_logger().error("%s: %s", date, error)
+            problems += [Problem(f"{date}: {p.place}", p.problem, p.expected, p.remedy) for p in error.problems]
+            kind = type(error)
+    artifacts.of_output(book.name, places_of(book).output)
+    if problems:
+        raise kind(problems)
+    return reports
 
 
 def _show_held(plan: Plan) -> None:

@@ -15,7 +15,7 @@ from flows import turns
 from flows.form import device_field, field, parsed, rulebook_field
 from flows.outcome import ALERTS, settled
 from textjury.config.load import Rulebook, load_rulebook
-from textjury.errors import Problem, PublishError, ShardError, SourceError, TextjuryError
+from textjury.errors import TextjuryError
 from textjury.pipeline.places import logical_today, places_of
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ def _nightly(rulebook: str, date: str, device: str, force: bool) -> State[Any]:
     with turns.holding(turns.NIGHT):
         reports = _publish_all(book, [given] if given else _due(book), device, force)
     if not reports:
-        return Completed(message=f"{book.name}: nothing is due; every date that has arrived is published", data=[])
+        return Completed(message=f"{book.name}: nothing new is due{_held(book)}", data=[])
     rows = sum(report.rows_in for report in reports)
     done = ", ".join(f"{report.date} {report.status}" for report in reports)
-    return Completed(message=f"{book.name}: {done}; {rows:,} rows", data=[report.to_json() for report in reports])
+    return Completed(
+        message=f"{book.name}: {done}; {rows:,} rows{_held(book)}", data=[report.to_json() for report in reports]
+    )
 
 
 def _due(book: Rulebook) -> list[dt.date]:
@@ -69,27 +71,16 @@ def _due(book: Rulebook) -> list[dt.date]:
 
 
 def _publish_all(book: Rulebook, dates: Sequence[dt.date], device: str, force: bool) -> list[RunReport]:
-    """Every date; one that fails or is held keeps no later date from being published. Raises all that went wrong."""
     if not dates:
         return []
-    from flows.artifacts import ProgressBar, of_output  # noqa: PLC0415 - loads torch and scikit-learn
-    from flows.dates import Order, publish  # noqa: PLC0415
+    from flows.dates import Order, publish_all  # noqa: PLC0415 - loads torch and scikit-learn
 
-    bar = ProgressBar(book.name, dates=len(dates))
-    order = Order(str(book.folder), device=device, force=force)
-    reports: list[RunReport] = []
-    problems: list[Problem] = []
-    kind: type[TextjuryError] = ShardError
-    for date in dates:
-        try:
-            reports.append(publish(order, date, bar))
-        except (ShardError, PublishError, SourceError) as error:
-            if len(dates) == 1:
-                raise
-            get_run_logger().error("%s: %s", date, error)
-            problems += [Problem(f"{date}: {p.place}", p.problem, p.expected, p.remedy) for p in error.problems]
-            kind = type(error)
-    of_output(book.name, places_of(book).output)
-    if problems:
-        raise kind(problems)
-    return reports
+    return publish_all(book, Order(str(book.folder), device=device, force=force), dates)
+
+
+def _held(book: Rulebook) -> str:
+    """The dates that wait for a person: published they are not."""
+    from textjury.pipeline.gate import held  # noqa: PLC0415
+
+    waiting = ", ".join(str(item.date) for item in held(places_of(book).output))
+    return f"; held until someone accepts: {waiting}" if waiting else ""

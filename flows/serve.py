@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from flows import GIVEN
 from flows.server import Server, serving
-from textjury.errors import LockError, PlanError, Problem, TextjuryError
+from textjury.errors import ConfigError, LockError, PlanError, Problem, TextjuryError
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -77,9 +78,13 @@ def _only_one() -> Iterator[None]:
 
 
 def _serve(server: Server) -> None:
+    from flows.form import RULES, rulebooks  # noqa: PLC0415
     from flows.settle import settle  # noqa: PLC0415 - imports Prefect, which needs the API's URL
     from flows.turns import create_limits  # noqa: PLC0415
 
+    if not rulebooks():
+        said, remedy = "has no rulebook", "textjury init makes one; name its folder's parent with --rules"
+        raise ConfigError(Problem(str(RULES), said, "folders with a pipeline.toml", remedy))
     create_limits()
     for name in settle(list(NAMES)):
         sys.stderr.write(f"settled: {name} was left behind by a killed process; retry it in the UI\n")
@@ -95,7 +100,7 @@ async def _until_told(server: Server) -> None:
     deployments = await _deployments()
     for deployment in deployments:
         deployment.work_pool_name = deployment.work_queue_name = None  # said, so that one deployed to a pool comes back
-        await runner.aadd_deployment(deployment)
+        await _forget_schedules(await runner.aadd_deployment(deployment), deployment)
     running = asyncio.create_task(runner.start())
     while not runner.started and not running.done():
         await asyncio.sleep(0.05)
@@ -113,6 +118,17 @@ async def _until_told(server: Server) -> None:
         raise PlanError(
             Problem(server.url, "the Prefect server ended", "", "the lines above have the reason; start again")
         )
+
+
+async def _forget_schedules(found: UUID, deployment: RunnerDeployment) -> None:
+    """Without the schedules of rulebooks that are gone, and their runs to come; Prefect only adds and changes."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    ours = {schedule.slug for schedule in deployment.schedules or []}
+    async with get_client() as client:
+        for schedule in await client.read_deployment_schedules(found):
+            if schedule.slug not in ours:
+                await client.delete_deployment_schedule(found, schedule.id)
 
 
 async def _stopped(runner: Runner, running: asyncio.Task[None]) -> None:

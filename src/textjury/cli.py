@@ -322,7 +322,9 @@ def finetune(
     ] = True,
     epochs: Annotated[int, typer.Option(min=1, help="How often every row is seen.")] = 5,
     max_minutes: Annotated[float | None, typer.Option(min=0.1, help="End after this time at the latest.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak; default 0.0005 (LoRA) or 0.0001 (full).")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-7, max=0.1, help="Peak; default 0.0005 (LoRA) or 0.0001 (full).")
+    ] = None,
     held_out: Annotated[float, typer.Option(min=0.05, max=0.5, help="Share of the rows kept for measuring.")] = 0.2,
     seed: Annotated[int, typer.Option()] = 13,
     write: Annotated[bool, typer.Option("--register", help="Switch it on in the rulebook's pipeline.toml.")] = False,

@@ -177,6 +177,21 @@ def test_night_beyond_a_limit_fails_with_its_reason_and_publishes_nothing(servic
     assert "max_reject_share" in run["state"]["message"]
     assert "strict-summary" in service.artifacts(run["id"])
     assert not list((service.folder / "data/output/strict").glob("published/predictions/*"))
+    assert f"--output {service.folder / 'data/output/strict'}" in run["state"]["message"]
+    quiet = service.done("nightly", rulebook="rules/strict")
+    assert quiet["state_type"] == "COMPLETED"
+    assert "nothing new is due; held until someone accepts: 2025-11-01" in quiet["state"]["message"]
+
+
+def test_backfill_goes_past_dates_that_are_held_and_names_each(service: Service) -> None:
+    run = service.done("backfill", rulebook="rules/strict", from_date="2025-11-02", to_date="2025-11-03")
+    assert run["state_type"] == "FAILED"
+    assert "2025-11-02: " in run["state"]["message"]
+    assert "and 1 more" in run["state"]["message"]
+    assert [path.name for path in sorted((service.folder / "data/output/strict/held").iterdir())][-2:] == [
+        "2025-11-02",
+        "2025-11-03",
+    ]
 
 
 def test_limits_are_created_without_anyone_clicking(service: Service) -> None:
@@ -199,3 +214,16 @@ def test_no_text_of_a_row_is_anywhere_in_prefect(service: Service) -> None:
     assert "small-summary" in kept
     assert CANARY not in kept
     assert CANARY not in service.log.read_text("utf-8")
+
+
+def test_schedule_of_a_rulebook_that_is_gone_is_forgotten_at_the_next_start(service: Service) -> None:
+    service.stop()
+    (service.folder / "rules/strict").rename(service.folder / "strict")
+    try:
+        service.start()
+        nightly = service.deployment("nightly")
+        assert {schedule["slug"] for schedule in nightly["schedules"]} == {"small", "clock"}
+        coming = service.runs(deployment_id={"any_": [nightly["id"]]}, state={"type": {"any_": ["SCHEDULED"]}})
+        assert not any("strict" in run["parameters"]["rulebook"] for run in coming)
+    finally:
+        (service.folder / "strict").rename(service.folder / "rules/strict")

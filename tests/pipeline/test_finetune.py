@@ -23,7 +23,7 @@ from textjury.pipeline.register import register
 from textjury.training.finetune import Recipe
 
 TRUTH = ("billing", "delivery", "billing|delivery", "")
-QUICK = Recipe(epochs=3, token_budget=512, rank=4, learning_rate=0.01)
+QUICK = Recipe(epochs=8, token_budget=512, rank=4, learning_rate=0.01)
 MODEL = '\n[models.tiny]\ntask = "embedding"\npath = "tiny"\n'
 
 
@@ -222,3 +222,15 @@ def test_register_is_refused_when_labels_map_classes_of_another_model(rulebook: 
         trained(rulebook, labels(tmp_path, 0, 60), register_it=True)
     shutil.rmtree(rulebook / "models", ignore_errors=True)
     assert trained(rulebook, labels(tmp_path, 0, 60)).registered is False
+
+
+def test_classifier_that_learned_nothing_says_so_and_is_not_registered(rulebook: Path, tmp_path: Path) -> None:
+    path = labels(tmp_path, 0, 60)
+    lazy = Recipe(epochs=1, token_budget=512, rank=4, learning_rate=1e-7)
+    found = finetune(rulebook, path, base="tiny", recipe=lazy)
+    assert found is not None
+    assert any("not better than always giving the most frequent labels" in note for note in found.notes)
+    with pytest.raises(ModelError, match="not better than always giving"):
+        finetune(rulebook, path, base="tiny", recipe=lazy, register_it=True)
+    assert "classifier" not in load_rulebook(rulebook).models
+    assert Path(found.folder, "model.safetensors").stat().st_mode & 0o044 == 0o044

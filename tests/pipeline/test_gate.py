@@ -123,7 +123,8 @@ def test_run_beyond_a_limit_is_held_and_says_why_and_what_to_do(night: Night) ->
     said = hold(night)
     assert "pipeline.toml:" in said
     assert '"max_reject_share": 4 of 24 records were rejected (16.7%); at most 10.0%' in said
-    assert f"textjury accept {night.rulebook} 2026-11-20 --by NAME --reason WHY" in said
+    command = f"textjury accept {night.rulebook} 2026-11-20 --output {night.output} --by NAME --reason WHY"
+    assert command in said
     assert not (night.output / "delta").exists()
     waiting = held(night.output)
     assert [(h.date, h.rows, h.report.status) for h in waiting] == [(DAY, 24, "held")]

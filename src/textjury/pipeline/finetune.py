@@ -286,6 +286,7 @@ def _write_papers(
     }
     write_json(folder / "manifest.json", manifest)
     (folder / "card.md").write_text(card(manifest), encoding="utf-8")
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner only; a service may run as someone else
 
 
 def _notes(rulebook: Rulebook, rows: LabelledRows, lesson: training.Lesson) -> list[str]:
@@ -302,6 +303,16 @@ def _notes(rulebook: Rulebook, rows: LabelledRows, lesson: training.Lesson) -> l
     return notes
 
 
+def _weakness(scores: Mapping[str, Any]) -> str:
+    """Why the classifier is worth nothing on the rows held out; empty where it is better than the commonest answer."""
+    mine, base = (scores[name]["log_loss"]["value"] for name in ("classifier", "most frequent labels"))
+    if mine < base:
+        return ""
+    return (
+        f"the classifier is not better than always giving the most frequent labels (log loss {mine:.3f} and {base:.3f})"
+    )
+
+
 def _result(rulebook: Rulebook, folder: Path, *, register_it: bool, notes: list[str]) -> Finetuned:
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     inside = folder.resolve().is_relative_to(rulebook.folder.resolve())
@@ -312,6 +323,11 @@ def _result(rulebook: Rulebook, folder: Path, *, register_it: bool, notes: list[
         "sha256": manifest["sha256"],
         "max_tokens": manifest["max_tokens"],
     }
+    weak = _weakness(manifest["scores"])
+    if weak and register_it:
+        remedy = f"label more rows or train longer (--epochs); its folder is kept: {folder}"
+        raise ModelError(Problem("--register", weak, "a classifier that has learned something", remedy))
+    notes = [*notes, f"{weak}: do not switch it on"] if weak else notes
     if register_it:
         register(rulebook.folder, NAME, model)
     return Finetuned(

@@ -119,11 +119,11 @@ def hold(output: Path, item: Kept) -> None:
     )
 
 
-def held_error(rulebook: Rulebook, date: dt.date, found: Sequence[Breach]) -> HeldError:
-    """Every breach with its place, and what a person can do."""
+def held_error(rulebook: Rulebook, date: dt.date, output: Path, found: Sequence[Breach]) -> HeldError:
+    """Every breach with its place, and what a person can do, wherever they do it."""
     remedy = (
         f"nothing was published: mend the cause and run again, "
-        f"or textjury accept {rulebook.folder} {date} --by NAME --reason WHY"
+        f"or textjury accept {rulebook.folder.resolve()} {date} --output {output.resolve()} --by NAME --reason WHY"
     )
     return HeldError([Problem(rulebook.toml.place("gate", b.key), b.said, b.limit, remedy) for b in found])
 

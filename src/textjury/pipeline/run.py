@@ -246,7 +246,7 @@ def finish(under_way: Run, failures: list[Problem]) -> RunReport:
         row = _runs_row(under_way, report)
         if breaches := gate.judge(report, plan.rulebook, output):
             _hold(under_way, report, row, schemas, breaches)
-            raise gate.held_error(plan.rulebook, plan.date, breaches)
+            raise gate.held_error(plan.rulebook, plan.date, plan.places.output, breaches)
         done = publishing.publish(output, plan.date, spool, schemas, row)
     except HeldError:
         raise
@@ -286,7 +286,7 @@ def _judge_again(plan: Plan, item: Kept) -> RunReport:
     output = plan.places.output
     if breaches := gate.judge(item.report, plan.rulebook, output):
         gate.hold(output, item)
-        raise gate.held_error(plan.rulebook, plan.date, breaches)
+        raise gate.held_error(plan.rulebook, plan.date, plan.places.output, breaches)
     return gate.publish_kept(output, item, note="was held; it keeps the limits as they are now")
 
 
