@@ -80,11 +80,17 @@ class Model:
         """
         if len(lengths) and int(lengths.max()) > self.located.max_tokens:
             raise ValueError(f"a sequence of {int(lengths.max())} tokens; at most {self.located.max_tokens} fit")
-        self._tune(int(lengths.sum()))
 
         def build(group: Group) -> Any:
             return self._network.staged(self._arrays(template, group, lengths[group], sequences))
 
+        yield from self._batched(lengths, build)
+
+    def _batched(
+        self, lengths: npt.NDArray[np.int64], build: Callable[[Group], Any]
+    ) -> Iterator[tuple[Group, FloatArray]]:
+        """Results per batch of rows of ``lengths`` tokens; ``build`` gives the host tensors of a batch."""
+        self._tune(int(lengths.sum()))
         yield from run(
             lengths,
             build=build,
@@ -227,8 +233,6 @@ class OnePassNliModel(NliModel):
         sizes = np.array([len(p) for p in premises], np.int64) + template.special
         if int(sizes.max()) > self.room(1) + template.special:
             raise ValueError(f"a premise of {int(sizes.max())} tokens; at most {self.room(1) + template.special} fit")
-        lengths = sizes + len(asked)
-        self._tune(int(lengths.sum()))
 
         def build(group: Group) -> Any:
             ids = np.full((len(group), int(sizes[group].max())), self._tokenizer.pad, np.int64)
@@ -238,15 +242,7 @@ class OnePassNliModel(NliModel):
                 {"input_ids": ids, "lengths": sizes[group], "hypothesis_ids": asked, "owners": owners}
             )
 
-        yield from run(
-            lengths,
-            build=build,
-            compute=self._compute,
-            recover=self._network.recover,
-            budget=self._budget,
-            stats=self.stats,
-            in_flight=1 if self.device.kind == "cuda" else 0,
-        )
+        yield from self._batched(sizes + len(asked), build)
 
     def _rehearse(self, rows: int, length: int) -> None:
         """One batch, half of it premises and half hypotheses of a repeated token."""

@@ -70,16 +70,11 @@ def recast(
     """Pairs of every row that some concept is true of; about ``negatives`` (1 to 3) false hypotheses each."""
     refuse_yardstick(source)
     chance = random.Random(f"{seed}/{source}")
-    by_label: dict[str, tuple[list[Concept], list[Concept]]] = {}
-    for row in rows:
-        if row.label not in by_label:
-            by_label[row.label] = _sides(row.label, concepts)
-        true, false = by_label[row.label]
-        if true:
-            right = chance.choice(true)
-            yield Pair(row.text, right.hypothesis(chance), True, source)
-            for wrong in _false(false, right, chance, mean=negatives):
-                yield Pair(row.text, wrong.hypothesis(chance), False, source)
+    for row, true, false in _with_sides(rows, concepts):
+        right = chance.choice(true)
+        yield Pair(row.text, right.hypothesis(chance), True, source)
+        for wrong in _false(false, right, chance, mean=negatives):
+            yield Pair(row.text, wrong.hypothesis(chance), False, source)
 
 
 def recast_blocks(
@@ -91,13 +86,7 @@ def recast_blocks(
     """
     refuse_yardstick(source)
     chance = random.Random(f"{seed}/{source}/blocks")
-    sides: dict[str, tuple[list[Concept], list[Concept]]] = {}
-    for row in rows:
-        if row.label not in sides:
-            sides[row.label] = _sides(row.label, concepts)
-        true, false = sides[row.label]
-        if not true:
-            continue
+    for row, true, false in _with_sides(rows, concepts):
         right = chance.sample(true, 2 if len(true) > 1 and chance.random() < 0.25 else 1)
         near = [concept for concept in false if concept.near and concept.near == right[0].near]
         count = min(most - len(right), len(false))
@@ -116,6 +105,19 @@ def recast_blocks(
             chance,
             source=source,
         )
+
+
+def _with_sides(
+    rows: Iterable[LabelledText], concepts: Sequence[Concept]
+) -> Iterator[tuple[LabelledText, list[Concept], list[Concept]]]:
+    """Every row that some concept is true of, with these concepts and those that are false of it."""
+    sides: dict[str, tuple[list[Concept], list[Concept]]] = {}
+    for row in rows:
+        if row.label not in sides:
+            sides[row.label] = _sides(row.label, concepts)
+        true, false = sides[row.label]
+        if true:
+            yield row, true, false
 
 
 def _sides(label: str, concepts: Sequence[Concept]) -> tuple[list[Concept], list[Concept]]:
