@@ -16,6 +16,7 @@ import pytest
 
 from rulebooks import messages, write_csv, write_rulebook
 from textjury.cli import main
+from textjury.config.load import load_rulebook
 from textjury.pipeline import run as running
 
 Capsys = pytest.CaptureFixture[str]
@@ -113,7 +114,18 @@ def test_init_writes_a_rulebook_that_passes_its_check(
     assert "exists and is not empty" in capsys.readouterr().err
     assert call(monkeypatch, "init", "other", *arguments, "--input", "mails.csv", "--text-column", "bodi") == 3
     assert 'did you mean "body"' in capsys.readouterr().err
-    assert list((project / "other").iterdir()) == []
+    assert not (project / "other").exists()
+
+
+def test_init_takes_the_path_of_a_date_and_gives_common_subjects_their_topics(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = ("--label", "Sports", "--label", "Science or Technology")
+    assert call(monkeypatch, "init", "news", *labels, "--input", "inbox/{date}/*.csv", "--text-column", "body") == 0
+    config = load_rulebook(project / "news").config
+    assert config.input.path == "../inbox/{date}/*.csv"
+    assert "football" in config.labels[0].topics
+    assert {"astronomy", "software"} <= set(config.labels[1].topics)
 
 
 def test_check_lists_problems_of_rules_and_input_together(
@@ -190,6 +202,22 @@ def test_unknown_errors_tell_their_place_but_not_their_message(
     said = capsys.readouterr().err
     assert "internal error ValueError at test_cli.py" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (("due", "rules", "--until", "tomorrow"), "--until"),
+        (("due", "rules", "--since", "tomorrow"), "--since"),
+        (("accept", "rules", "tomorrow", "--by", "me", "--reason", "why"), "DATE"),
+        (("plan", "rules", "--date", "tomorrow"), "--date"),
+    ],
+)
+def test_wrong_date_is_named_by_where_it_was_given(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys, arguments: tuple[str, ...], place: str
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    assert f"{place}: 'tomorrow' is not a date" in capsys.readouterr().err
 
 
 def test_help_imports_no_heavy_library() -> None:

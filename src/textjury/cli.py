@@ -191,8 +191,10 @@ def due(
     from textjury.pipeline.due import due as dates_due
     from textjury.pipeline.places import logical_today
 
-    last = _date(until) or logical_today(load_rulebook(rulebook))
-    rows = [d.to_json() for d in dates_due(rulebook, until=last, since=_date(since), where=where, output=output)]
+    last = _date(until, "--until") or logical_today(load_rulebook(rulebook))
+    rows = [
+        d.to_json() for d in dates_due(rulebook, until=last, since=_date(since, "--since"), where=where, output=output)
+    ]
     _show_rows("due", rows, as_json)
 
 
@@ -224,7 +226,7 @@ def accept(
     """Publish what the gate holds for a date, exactly as it was kept."""
     from textjury.pipeline.gate import accept as accept_output
 
-    day = _date(date)
+    day = _date(date, "DATE")
     assert day is not None
     _show_report(accept_output(rulebook, day, by=by, reason=reason, output=output), rulebook, as_json)
 
@@ -601,13 +603,13 @@ def _output_of(rulebook: Path, output: Path | None) -> Path:
     return places_of(load_rulebook(rulebook), output).output
 
 
-def _date(value: str | None) -> dt.date | None:
+def _date(value: str | None, place: str = "--date") -> dt.date | None:
     if value is None:
         return None
     try:
         return dt.date.fromisoformat(value)
     except ValueError:
-        raise ConfigError(Problem("--date", f"{value!r} is not a date", "YYYY-MM-DD")) from None
+        raise ConfigError(Problem(place, f"{value!r} is not a date", "YYYY-MM-DD")) from None
 
 
 def _output(output: Path | None) -> Path:

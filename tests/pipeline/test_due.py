@@ -165,6 +165,11 @@ def test_partitions_before_the_window_are_left_alone(daily: Night) -> None:
     assert [d for d, _, _ in daily.due(dt.date(2026, 11, 2), since=dt.date(2026, 11, 1))] == [dt.date(2026, 11, 2)]
 
 
+def test_due_is_refused_when_its_range_ends_before_it_starts(daily: Night) -> None:
+    with pytest.raises(ConfigError, match="from 2026-11-03 to 2026-11-02 ends before it starts"):
+        daily.due(dt.date(2026, 11, 2), since=dt.date(2026, 11, 3))
+
+
 @pytest.mark.parametrize("step", ["before runs", "sealed", "report"])
 def test_partition_is_due_until_its_run_is_finished_when_it_was_killed(daily: Night, step: str) -> None:
     day = dt.date(2026, 10, 31)

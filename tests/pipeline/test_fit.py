@@ -108,6 +108,9 @@ def test_read_labels_joins_ids_with_the_input(rulebook: Path, tmp_path: Path) ->
     assert rows.row_ids == ("m00002",)
     assert rows.targets.tolist() == [[True, True]]
     assert rows.skipped == {"not_in_input": 1}
+    strangers = write_csv(tmp_path / "s.csv", [{"id": "xx", "labels": "billing"}, {"id": "zz", "labels": ""}])
+    with pytest.raises(LabelsError, match=r"none of its 2 rows is in the input; .*; name the input"):
+        read_labels(load_rulebook(rulebook), str(strangers), where=str(inbox))
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def due(
     """
     loaded = load_rulebook(rulebook)
     look = {"partition": _partitions, "files": _files, "snapshot": _snapshot}[arrivals_of(loaded, where)]
+    _check_order(since or until, until)
     first = since or until - dt.timedelta(days=loaded.config.schedule.catch_up_days)
     return look(_Question(loaded, where, places_of(loaded, output).output, first, until))
 
@@ -91,9 +92,7 @@ def check_range(
 ) -> None:
     """ConfigError for an unknown rulebook or a range that ends before it starts, PlanError where nothing is in it."""
     loaded = load_rulebook(rulebook)
-    if end < start:
-        problem = f"from {start} to {end} ends before it starts"
-        raise ConfigError(Problem("dates", problem, "a first and a last date", "swap the two"))
+    _check_order(start, end)
     if not dates_with_data(rulebook, start, end, where=where, output=output):
         what = "input" if arrivals_of(loaded, where) == "partition" else "published date"
         place = input_of(loaded, where)
@@ -130,6 +129,12 @@ class _Question:
     def waiting(self) -> dict[dt.date, str]:
         """Held dates with the digest of their input: a person decides these, unless the input changes."""
         return {item.date: item.row["input_digest"] for item in kept.found(self.output)}
+
+
+def _check_order(start: dt.date, end: dt.date) -> None:
+    if end < start:
+        problem = f"from {start} to {end} ends before it starts"
+        raise ConfigError(Problem("dates", problem, "a first and a last date", "swap the two"))
 
 
 def _partitions(asked: _Question) -> list[Due]:

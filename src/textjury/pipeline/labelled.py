@@ -134,6 +134,10 @@ def _joined(rulebook: Rulebook, path: str, rows: pa.Table, given: dict[str, obje
     keep = [k for k, names in enumerate(wanted) if multi or names]
     if not multi and any(len(wanted[k]) > 1 for k in keep):
         raise LabelsError(Problem(path, "rows with several labels", "one label per row", "set multi_label = true"))
+    if given and not ids:
+        said = f"none of its {len(given)} rows is in the input"
+        remedy = "name the input that they come from, or correct the ids"
+        raise LabelsError(Problem(path, said, "ids of rows that the input has", remedy))
     if not keep:
         raise LabelsError(Problem(path, "no labelled rows", "at least one row with a known label and a text"))
     skipped = {
