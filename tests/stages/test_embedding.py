@@ -65,6 +65,26 @@ def test_similarity_reads_no_text_when_the_vector_is_known(encoder):
     np.testing.assert_array_equal(again[part.name].values, first[part.name].values)
 
 
+def test_a_label_with_topics_scores_the_mean_of_its_three_nearest_wordings(encoder):
+    topics = ("parcel", "delivery", "tracking", "ship")
+    labels = (LABELS[0], Label(name="shipping", description="goods under way", topics=topics))
+    texts = ["parcel tracking please", "the invoice"]
+    blocks = _score(_stage(labels=labels), texts)
+    rows = encoder.window_vectors([encoder.tokenize([t]).ids[0] for t in ("goods under way", *topics)])
+    vectors = blocks["vector"].values
+    wanted = np.sort(vectors @ rows.T, axis=1)[:, -3:].mean(axis=1)
+    np.testing.assert_allclose(blocks["label_shipping"].values[:, 0], wanted, atol=1e-6)
+    plain = _score(_stage(), texts)["label_billing"].values
+    np.testing.assert_array_equal(blocks["label_billing"].values, plain)
+
+
+def test_fingerprint_changes_for_one_label_only_when_its_topics_change():
+    other = (*LABELS[:2], LABELS[2].model_copy(update={"topics": ("signing in",)}))
+    before = {p.name: p.fingerprint for p in _stage().parts}
+    after = {p.name: p.fingerprint for p in _stage(labels=other).parts}
+    assert {name for name in before if before[name] != after[name]} == {"label_account"}
+
+
 def test_fingerprint_changes_for_one_label_only_when_its_wording_changes():
     other = (*LABELS[:2], Label(name="account", description="signing in"))
     before = {p.name: p.fingerprint for p in _stage().parts}

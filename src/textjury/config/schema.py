@@ -21,11 +21,15 @@ class Strict(BaseModel):
 
 
 class Label(Strict):
-    """One label. ``hypotheses`` are full sentences; without them the stage's template is filled."""
+    """One label. ``hypotheses`` are full sentences; without them the stage's template is filled.
+
+    ``topics`` are finer subjects that belong to the label; the embedding compares texts with them too.
+    """
 
     name: Annotated[str, Field(pattern=LABEL_NAME, max_length=80)]
     description: str = ""
     hypotheses: tuple[str, ...] = ()
+    topics: tuple[Annotated[str, Field(pattern=r"\S")], ...] = ()
 
     @property
     def wording(self) -> str:

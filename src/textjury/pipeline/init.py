@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textjury.config.load import PIPELINE_FILE, load_rulebook
+from textjury.config.schema import DATE_FIELD
 from textjury.errors import ConfigError, Problem
 from textjury.sources.read import list_input
+from textjury.text.subjects import topics_of
 
 _ABOUT = re.compile(r"^(it is |this is |texts? )?(about|regarding|concerning|on)\s+", re.IGNORECASE)
 _PIECES = re.compile(r"\s*(?:,|;|/|\band\b|\bor\b)\s*", re.IGNORECASE)
@@ -29,7 +31,8 @@ def init_rulebook(
     """The files written: ``pipeline.toml``, and ``lexicon.toml`` where descriptions name things.
 
     ``labels`` are ``Name`` or ``Name: description``. Raises ConfigError for an occupied folder, labels that cannot be
-    names, or an input without the named columns; nothing is written then.
+    names, or an input without the named columns; nothing is written then. An input with ``{date}`` in its path is
+    not looked at.
     """
     parsed = [_label(text) for text in labels]
     problems = _problems(folder, parsed)
@@ -38,14 +41,17 @@ def init_rulebook(
     pipeline = _pipeline(folder, parsed, multi_label, where, text_columns, id_column)
     lexicon = _lexicon(parsed)
     files = {PIPELINE_FILE: pipeline, **({"lexicon.toml": lexicon} if lexicon else {})}
+    fresh = not folder.exists()
     written = _write(folder, files)
     try:
         rulebook = load_rulebook(folder)
-        if where:
+        if where and DATE_FIELD not in where:  # which dates there are, and their columns, is checked by ``due``
             list_input(where, rulebook.config.input)
     except Exception:
         for path in written:
             path.unlink()
+        if fresh:
+            folder.rmdir()
         raise
     return written
 
@@ -96,11 +102,19 @@ def _pipeline(
         "# What is classified, by whom, and how. Every key is described in docs/configuration.md.\n"
         f"name = {_text(name)}\nmulti_label = {str(multi_label).lower()}"
     ]
-    for label, description in labels:
+    for (label, description), topics in zip(labels, _topics(labels), strict=True):
         about = _ABOUT.sub("", description)
-        blocks.append(f"[[labels]]\nname = {_text(label)}" + (f"\ndescription = {_text(about)}" if about else ""))
+        lines = ["[[labels]]", f"name = {_text(label)}"]
+        lines += [f"description = {_text(about)}"] if about else []
+        lines += [f"topics = {_array(topics)}"] if topics else []
+        blocks.append("\n".join(lines))
     blocks.append("\n".join(_input_lines(folder, where, text_columns, id_column)))
     return "\n\n".join(blocks) + "\n"
+
+
+def _topics(labels: Sequence[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Topics where all labels are worded as common subjects ("Sports", "science or technology")."""
+    return topics_of([description or label.replace("_", " ") for label, description in labels])
 
 
 def _input_lines(

@@ -1,4 +1,4 @@
-"""The embedding stage: the text's vector, and its cosine to the wording of every label."""
+"""The embedding stage: the text's vector, and its cosine to the wording and the topics of every label."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from textjury.engine.encode import EmbeddingModel
 
 VECTOR = "vector"
+NEAREST = 3
+"""Of a label's wording and topics so many, the nearest to the text, speak for it (all, where there are fewer)."""
 
 
 class EmbeddingStage:
     """Sentence embedding. Signals: the unit vector (not public), ``<label>.similarity`` in [-1, 1].
 
     A text longer than the window is the mean of its windows' vectors, weighted by their lengths and brought
-    back to length 1. A label's part depends on its wording alone and is derived from the stored vector. Texts
-    without a token abstain.
+    back to length 1. A label's similarity is the cosine to its wording, or with topics the mean of the three
+    highest cosines to its wording and its topics; its part depends on these alone and is derived from the stored
+    vector. Texts without a token abstain.
     """
 
     version = 1
@@ -48,7 +51,7 @@ class EmbeddingStage:
         self.reads = reads
         self.tolerance = tolerance_of(model, device, exact=1e-4, half=0.02)
         self._config = config
-        self._labels = {label.name: label.wording for label in labels}
+        self._labels = {label.name: (label.wording, *label.topics) for label in labels}
         self._loaded: Loaded[EmbeddingModel] = Loaded(model, device)
         self._wordings: dict[str, FloatArray] = {}
         self._dimension = model.hidden_size
@@ -92,9 +95,9 @@ class EmbeddingStage:
                 Part(
                     f"label_{label}",
                     (f"{label}.similarity",),
-                    fingerprint([base, "similarity", label, wording]),
+                    fingerprint([base, "similarity", label, *wordings]),
                 )
-                for label, wording in self._labels.items()
+                for label, wordings in self._labels.items()
             ),
         )
 
@@ -119,10 +122,11 @@ class EmbeddingStage:
         )
 
     def _similarity(self, part: Part, vector: SignalBlock) -> SignalBlock:
-        label = part.name.removeprefix("label_")
+        cosines = np.nan_to_num(vector.values) @ self._wording(part.name.removeprefix("label_")).T
+        nearest = np.sort(cosines, axis=1)[:, -NEAREST:]
         return SignalBlock.make(
             part.columns,
-            (np.nan_to_num(vector.values) @ self._wording(label))[:, None],
+            nearest.mean(axis=1, keepdims=True),
             state=vector.state,
             tokens_read=vector.tokens_read,
             tokens_total=vector.tokens_total,
@@ -130,11 +134,11 @@ class EmbeddingStage:
         )
 
     def _wording(self, label: str) -> FloatArray:
-        """The unit vector of a label's wording, encoded alone: it never depends on other labels."""
+        """Unit vectors of a label's wording and topics ``[w, d]``, each encoded alone: none depends on another label."""
         if label not in self._wordings:
             model = self._loaded.model
-            ids = model.tokenize([self._labels[label]]).ids
-            self._wordings[label] = unit(model.window_vectors([ids[0][: model.capacity]]))[0][0]
+            tokens = [ids[: model.capacity] for ids in model.tokenize(self._labels[label]).ids]
+            self._wordings[label] = unit(np.concatenate([model.window_vectors([ids]) for ids in tokens]))[0]
         return self._wordings[label]
 
 
