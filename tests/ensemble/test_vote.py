@@ -216,6 +216,27 @@ def test_profile_is_taken_from_the_twin_when_a_stage_reads_summaries_only():
     assert Profile.measure(reference, [full, other]).stages["summary_zero_shot"].sparse
 
 
+@pytest.mark.parametrize(("shared", "wanted"), [(0.0, 1.0), (1.0, 0.5), (3.0, 0.1)])
+def test_profile_says_how_far_a_stage_tells_labels_apart(shared, wanted):
+    chance = np.random.default_rng(2)
+    values = chance.normal(size=(4000, 3)) + shared * chance.normal(size=(4000, 1)) + [1.0, -4.0, 0.0]
+    info, signals = one_stage("model", values)
+    profile = Profile.measure(Scored(("t",) * 4000, (signals,)), [info])
+    assert profile.stages["model"].distinct == pytest.approx(wanted, abs=0.05)
+
+
+def test_stage_that_moves_all_labels_together_has_less_say():
+    sure = one_stage("sure", [[3.0, 0.0, 0.0]])
+    vague = one_stage("vague", [[0.0, 3.0, 0.0]])
+    vote, scored = vote_of(sure, vague)
+    assert vote.decide(scored).scores[0, 0] == pytest.approx(vote.decide(scored).scores[0, 1])
+    profile = Profile({**vote.profile.stages, "vague": replace(vote.profile.stages["vague"], distinct=0.2)})
+    weighed = Vote(LABELS, False, vote.stages, profile, EnsembleConfig())
+    shares, _ = weighed.contributions(scored)
+    assert shares[0, 0, 0] == pytest.approx(5 * shares[0, 1, 1])
+    assert weighed.digest != vote.digest
+
+
 def test_profile_has_scale_one_when_a_stage_always_says_the_same():
     info, signals = one_stage("model", np.full((20, 3), 5.0))
     profile = Profile.measure(Scored(("t",) * 20, (signals,)), [info]).stages["model"]

@@ -20,7 +20,7 @@ from textjury.types import Decision, JsonDict, Scored, SignalBlock, StageInfo, S
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-VOTE_VERSION = 1
+VOTE_VERSION = 2
 BIAS = "bias"
 
 # Log-odds per standard deviation of a reference text. Measured with sentence embeddings on banking77,
@@ -44,6 +44,7 @@ HIT_PROBABILITY = 0.8
 _SPARSE = 0.5
 _MIN_REFERENCE = 8
 _Z_LIMIT = 10.0
+LEAST_DISTINCT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,23 @@ class StageProfile:
     ``means`` per label and one ``scale`` (standard deviation around the label's mean, pooled over labels: a
     scale per label is noisy and cost up to 6 points of accuracy). A ``sparse`` stage speaks of few texts; its
     scores are counts of evidence on their natural scale, so its means are 0 and its scale 1.
+
+    ``distinct``: 1 less the mean correlation of two labels' scores. A stage that raises and lowers all labels
+    together (sentence vectors with "positive" and "negative") hardly tells them apart and gets less say, one that
+    takes from one label what it gives to another gets more.
     """
 
     means: Mapping[str, float]
     scale: float
     sparse: bool
     rows: int  # reference texts that the stage scored
+    distinct: float = 1.0
 
     def to_json(self) -> JsonDict:
-        return {"means": dict(self.means), "scale": self.scale, "sparse": self.sparse, "rows": self.rows}
+        return {
+            "means": dict(self.means), "scale": self.scale, "sparse": self.sparse, "rows": self.rows,
+            "distinct": self.distinct,
+        }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StageProfile:
@@ -70,6 +79,7 @@ class StageProfile:
             float(data["scale"]),
             bool(data["sparse"]),
             int(data["rows"]),
+            float(data["distinct"]),
         )
 
 
@@ -117,7 +127,18 @@ def _measure(block: SignalBlock, stage: StageInfo) -> StageProfile:
         round(scale, 9) if scale > 1e-6 else 1.0,
         False,
         int(ok.sum()),
+        round(_distinct(values - means), 9),
     )
+
+
+def _distinct(centred: Array) -> float:
+    """1 less the pooled correlation of the columns of ``[n, k]``: 0 where all move as one, 1 where independent."""
+    labels = centred.shape[1]
+    total = float(np.square(centred).mean())
+    if labels < 2 or total <= 1e-12:
+        return 1.0
+    together = float(np.square(centred.mean(1)).mean())
+    return float(max(LEAST_DISTINCT, (total - together) / total * labels / (labels - 1)))
 
 
 def _twin(stage: StageInfo, stages: Iterable[StageInfo], measured: Mapping[str, StageProfile]) -> StageProfile:
@@ -150,11 +171,11 @@ class Vote:
     """Weighted vote of the stages' label scores.
 
     Dense stages (a model that scores every text): the raw score minus the mean over the reference texts (half
-    the label's own, half that of all labels), divided by the stage's scale, then averaged with the configured
-    weights over the stages that spoke for that label, so weights of abstaining and failed stages pass to the
-    others. Sparse stages (rules, entities): evidence adds its log-odds on top. Single-label scores go through
-    a softmax, multi-label ones through a sigmoid per label. A row's scores depend on that row and the stored
-    profile only.
+    the label's own, half that of all labels), divided by the stage's scale, then averaged over the stages that
+    spoke for that label with the configured weights times how distinct the labels are to the stage, so weights of
+    abstaining and failed stages pass to the others. Sparse stages (rules, entities): evidence adds its log-odds on
+    top. Single-label scores go through a softmax, multi-label ones through a sigmoid per label. A row's scores
+    depend on that row and the stored profile only.
     """
 
     def __init__(
@@ -254,7 +275,7 @@ class Vote:
             spoke |= (ok & (z != 0).any(1)) if sparse else ok
             shares[:, columns, at] = z * self._worth(stage)
             if not sparse:
-                total[:, columns] += np.where(ok, stage.weight, 0.0)[:, None]
+                total[:, columns] += np.where(ok, self._say(stage), 0.0)[:, None]
         dense = [i for i, s in enumerate(self.stages) if not self.profile.stages[s.name].sparse]
         if dense:
             shares[:, :, dense] /= np.where(total > 0, total, 1.0)[:, :, None]
@@ -279,11 +300,15 @@ class Vote:
     def _worth(self, stage: StageInfo) -> float:
         """Log-odds per standardised unit; a sparse stage's weight counts against the mean dense weight."""
         if not self.profile.stages[stage.name].sparse:
-            return stage.weight * (SHARPNESS_MULTI if self.multi_label else SHARPNESS_SINGLE)
+            return self._say(stage) * (SHARPNESS_MULTI if self.multi_label else SHARPNESS_SINGLE)
         dense = [s.weight for s in self._voters if not self.profile.stages[s.name].sparse]
         peers = dense or [s.weight for s in self._voters]
         prior = OFFSET_MULTI if self.multi_label else -np.log(max(1, len(self.labels) - 1))
         return float(stage.weight / (sum(peers) / len(peers)) * (logit(HIT_PROBABILITY) - prior))
+
+    def _say(self, stage: StageInfo) -> float:
+        """A dense stage's share in the average: its configured weight, by how well it tells these labels apart."""
+        return stage.weight * self.profile.stages[stage.name].distinct
 
     @property
     def _voters(self) -> list[StageInfo]:

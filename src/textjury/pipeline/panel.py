@@ -13,7 +13,7 @@ from textjury.engine.device import Device
 from textjury.ensemble.artefact import load as load_stack
 from textjury.ensemble.reference import REFERENCE_TEXTS, REFERENCE_VERSION
 from textjury.ensemble.stack import Stack
-from textjury.ensemble.vote import Profile, Vote
+from textjury.ensemble.vote import VOTE_VERSION, Profile, Vote
 from textjury.fingerprint import fingerprint, text_digest
 from textjury.pipeline.active import active_digest, active_folder
 from textjury.pipeline.files import write_atomic
@@ -59,7 +59,7 @@ class Panel:
     @property
     def profile_key(self) -> str:
         """Fingerprint of what the vote's reference profile depends on: known before anything runs."""
-        return fingerprint([REFERENCE_VERSION, [[i.key, i.fingerprint] for i in self.infos]])
+        return fingerprint([REFERENCE_VERSION, VOTE_VERSION, [[i.key, i.fingerprint] for i in self.infos]])
 
     @property
     def ensemble_digest(self) -> str:
