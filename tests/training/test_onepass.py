@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from textjury.config.schema import ModelConfig
 from textjury.engine.device import Device
 from textjury.engine.encode import OnePassNliModel
 from textjury.engine.models import close_model, locate, open_model
+from textjury.text.subjects import SUBJECTS
 from textjury.training import adapter, concepts, loop, measure, nli, onepass, runs, topics
+from textjury.training.batches import IGNORED
 from textjury.training.blocks import Block, block_loss, collate_blocks, encode, grouped
 from textjury.training.data import LabelledText, Pair, Sentence
 from textjury.training.recast import recast_blocks
@@ -32,7 +36,7 @@ SMALL = onepass.Mixture(topics=0, clinc=40, dbpedia=40, feelings=40, reviews=10)
 
 def test_loss_falls_and_the_engine_opens_what_was_exported(data: Path, base: Path, tmp_path: Path) -> None:
     telling = onepass.Mixture(topics=0, clinc=5, dbpedia=5, feelings=3, reviews=1)
-    progress = runs.train_onepass(a_run(data, base, tmp_path / "out", steps=80), telling, begin=None)
+    progress = runs.train_onepass(a_run(data, base, tmp_path / "out", steps=140), telling, begin=None)
     losses = [point["loss"] for point in progress.curve if "loss" in point]
     assert losses[-1] < losses[0] - 0.1
     with measure.judge(tmp_path / "out", data=data, base=base) as judge:
@@ -81,8 +85,18 @@ def test_only_embeddings_stay_frozen(base: Path) -> None:
     model = onepass.start(base=base, seed=1, begin=None, dropout=0.1)
     frozen = {name for name, p in model.model.named_parameters() if not p.requires_grad}
     assert frozen == {name for name, _ in model.model.named_parameters() if name.startswith("bert.embeddings.")}
-    rates = {m.p for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout) and n.endswith("output.dropout")}
-    assert rates == {0.1}
+    layers = model.model.bert.encoder.layer
+    assert all(isinstance(d, onepass.Dropout) for y in layers for d in (y.attention.output.dropout, y.output.dropout))
+
+
+def test_dropout_keeps_the_mean_and_rests_outside_of_training() -> None:
+    torch.manual_seed(3)
+    drop = onepass.Dropout(0.1)
+    ones = torch.ones(999, 101)
+    dropped = drop(ones)
+    assert 0.08 < float((dropped == 0).float().mean()) < 0.12
+    assert abs(float(dropped.mean()) - 1) < 0.01
+    assert torch.equal(drop.eval()(ones), ones)
 
 
 def test_items_restart_positions_behind_the_text_and_end_in_a_separator(base: Path) -> None:
@@ -146,7 +160,7 @@ def test_topics_stand_out_where_a_text_is_about_them() -> None:
     ] * 3
     texts += [f"Nothing much happened on day {n}." for n in range(12)]
     asked = ("sports", "cooking", "finance", "religion")
-    standing = topics.Standing.of(texts, asked)
+    standing = topics.Standing.of(topics.similarity(texts, asked))
     assert standing.scores[:3, :3].argmax(1).tolist() == [0, 1, 2]
 
 
@@ -161,6 +175,60 @@ def test_topical_blocks_ask_clear_topics_and_leave_the_arguable_out() -> None:
         assert not any(hypothesis.lower().rstrip(".").endswith(t) for t in unasked)
     low = topics.Standing(scores - 2.0)
     assert list(topics.topical(["some text"], low, seed=1, source="t")) == []
+
+
+def near(text_topics: Sequence[str], *, level: float = 0.6) -> np.ndarray:
+    """Cosines of one text that is near to these topics and far from all others."""
+    return np.array([level if topic in text_topics else 0.1 for topic in topics.TOPICS], np.float32)
+
+
+def test_sectioned_blocks_hold_the_section_of_a_text_and_no_other() -> None:
+    names = {name for subject in SUBJECTS if "football" in subject.topics for name in subject.names}
+    blocks = list(
+        topics.sectioned(
+            ["match"] * 30, np.stack([near(("football", "golf", "boxing"))] * 30), count=30, seed=1, source="s"
+        )
+    )
+    assert len(blocks) == 30
+    for block in blocks:
+        assert sum(block.entailed) == 1
+        for hypothesis, entailed in zip(block.hypotheses, block.entailed, strict=True):
+            words = hypothesis.lower().replace("/", " / ")
+            assert any(re.search(rf"\b{re.escape(name)}\b", words) for name in names) == entailed
+    assert any(
+        " or " in h or " and " in h
+        for block in blocks
+        for h, e in zip(block.hypotheses, block.entailed, strict=True)
+        if e
+    )
+
+
+def test_texts_between_sections_or_about_nothing_are_not_filed() -> None:
+    between = near(("football", "golf", "boxing", "software", "computers", "programming", "drugs", "vaccines", "disease",
+                    "police", "law", "prison", "schools", "education", "teaching"))  # fmt: skip
+    nothing = near(("football", "golf", "boxing"), level=0.2)
+    assert not list(topics.sectioned(["a", "b"], np.stack([between, nothing]), count=9, seed=1, source="s"))
+
+
+def test_no_section_crowds_out_another() -> None:
+    many, few = near(("football", "golf", "boxing")), near(("software", "computers", "programming"))
+    texts = ["match"] * 90 + ["code"] * 6
+    blocks = list(topics.sectioned(texts, np.stack([many] * 90 + [few] * 6), count=20, seed=1, source="s"))
+    assert sum(block.text == "code" for block in blocks) == 6
+    assert len(blocks) == 20
+
+
+def test_training_also_tells_neutral_from_contradicted_where_pairs_say_so(base: Path) -> None:
+    tokenizer = adapter.load_tokenizer(base)
+    model = onepass.start(base=base, seed=1, begin=None, dropout=0.0).eval()
+    pairs = [Pair("apple", "pear", False, "s", "neutral"), Pair("apple", "plum", False, "s", "contradiction")]
+    known = collate_blocks(encode(grouped(pairs, random.Random(1)), tokenizer, max_tokens=16))
+    assert sorted(known["relations"].tolist()) == [1, 2]
+    blank = collate_blocks(encode([Block("apple", ("pear", "plum"), (False, False))], tokenizer, max_tokens=16))
+    assert set(blank["relations"].tolist()) == {IGNORED}
+    with torch.inference_mode():
+        assert model(**known).loss > model(**{**known, "relations": blank["relations"]}).loss
+    assert not any("finer" in name for name in model.model.state_dict())
 
 
 def test_paragraphs_join_neighbours_of_one_source_as_running_text() -> None:
@@ -185,5 +253,5 @@ def test_reviews_keep_their_feeling_when_snippets_are_joined() -> None:
 def test_mixture_repeats_for_a_seed_and_keeps_held_out_premises_out(data: Path, seed: int) -> None:
     blocks = onepass.mixture(data, SMALL, seed=seed)
     assert blocks == onepass.mixture(data, SMALL, seed=seed)
-    held = {nli.key(p.premise) for name in nli.HELD_OUT for p in nli.held_out_pairs(data / "nli", name)}
+    held = nli.held_out_premises(data / "nli")
     assert not any(nli.key(block.text) in held for block in blocks)

@@ -15,20 +15,24 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from textjury.training.data import Pair
+from textjury.training.batches import IGNORED
+from textjury.training.data import RELATIONS, Pair
 
 LISTWISE = 0.5
 """Weight of the choice among the hypotheses of a text of which exactly one is true."""
+FINER = 0.5
+"""Weight of telling neutral from contradicted where the pairs say so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A text, hypotheses about it, and which of them follow."""
+    """A text, hypotheses about it, and which of them follow; ``relations`` names the three-way label where known."""
 
     text: str
     hypotheses: tuple[str, ...]
     entailed: tuple[bool, ...]
     source: str = ""
+    relations: tuple[str, ...] = ()
 
     @classmethod
     def shuffled(
@@ -44,6 +48,7 @@ class BlockItem:
     """Token ids of a block with what the mask and the head need.
 
     ``segments``: 0 for the text, j for the j-th hypothesis. ``ends``: where each hypothesis' last separator is.
+    ``relations``: the class of ``data.RELATIONS`` per hypothesis, or ``IGNORED``; empty where none is known.
     """
 
     ids: Sequence[int]
@@ -51,6 +56,7 @@ class BlockItem:
     segments: Sequence[int]
     ends: Sequence[int]
     entailed: Sequence[bool]
+    relations: Sequence[int] = ()
 
 
 def worded(template: str, name: str, chance: random.Random) -> str:
@@ -68,8 +74,10 @@ def grouped(pairs: Iterable[Pair], chance: random.Random, *, most: int = 6) -> l
     for premise, mine in by_premise.items():
         for start in range(0, len(mine), most):
             some = mine[start : start + most]
-            asked = [(pair.hypothesis, pair.entailed) for pair in some]
-            blocks.append(Block.shuffled(premise, asked, chance, source=some[0].source))
+            chance.shuffle(some)
+            columns = zip(*((pair.hypothesis, pair.entailed, pair.relation) for pair in some), strict=True)
+            hypotheses, entailed, relations = columns
+            blocks.append(Block(premise, hypotheses, entailed, some[0].source, relations))
     return blocks
 
 
@@ -89,23 +97,24 @@ def encode(
     for block, text in zip(blocks, texts, strict=True):
         mine = [next(asked) for _ in block.hypotheses]
         if text and all(0 < len(ids) <= max_hypothesis for ids in mine):
-            items.append(_item([start, *text, end], [[*ids, end] for ids in mine], block.entailed))
+            items.append(_item([start, *text, end], [[*ids, end] for ids in mine], block))
     return items
 
 
-def _item(text: list[int], hypotheses: Sequence[list[int]], entailed: Sequence[bool]) -> BlockItem:
+def _item(text: list[int], hypotheses: Sequence[list[int]], block: Block) -> BlockItem:
     ids, positions, segments, ends = list(text), list(range(len(text))), [0] * len(text), []
     for number, hypothesis in enumerate(hypotheses, 1):
         ids += hypothesis
         positions += range(len(text), len(text) + len(hypothesis))
         segments += [number] * len(hypothesis)
         ends.append(len(ids) - 1)
-    return BlockItem(ids, positions, segments, ends, entailed)
+    known = [RELATIONS.index(name) if name in RELATIONS else IGNORED for name in block.relations]
+    return BlockItem(ids, positions, segments, ends, block.entailed, known)
 
 
 def collate_blocks(items: Sequence[BlockItem], *, pad: int = 0, device: str = "cpu") -> dict[str, torch.Tensor]:
     """int64 ``input_ids, position_ids, segments [rows, longest]`` (segment -1: padding), and per hypothesis
-    ``rows, ends, labels [hypotheses]`` (class 0 is entailment)."""
+    ``rows, ends, labels, relations [hypotheses]`` (class 0 is entailment)."""
     longest = max(len(item.ids) for item in items)
 
     def padded(rows: Iterable[Sequence[int]], fill: int) -> torch.Tensor:
@@ -118,16 +127,21 @@ def collate_blocks(items: Sequence[BlockItem], *, pad: int = 0, device: str = "c
         "rows": torch.tensor([row for row, item in enumerate(items) for _ in item.ends]),
         "ends": torch.tensor([end for item in items for end in item.ends]),
         "labels": torch.tensor([0 if true else 1 for item in items for true in item.entailed]),
+        "relations": torch.tensor([r for item in items for r in item.relations or [IGNORED] * len(item.ends)]),
     }
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 class OnePass(torch.nn.Module):
-    """A BERT sequence classifier that reads blocks; ``model`` keeps its weights and its names."""
+    """A BERT sequence classifier that reads blocks; ``model`` keeps its weights and its names.
+
+    ``finer`` tells entailed, neutral and contradicted apart while training, and is not exported.
+    """
 
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
+        self.finer = torch.nn.Linear(model.config.hidden_size, len(RELATIONS))
 
     def forward(
         self,
@@ -137,6 +151,7 @@ class OnePass(torch.nn.Module):
         rows: torch.Tensor,
         ends: torch.Tensor,
         labels: torch.Tensor | None = None,
+        relations: torch.Tensor | None = None,
     ) -> Any:
         """``logits`` float ``[hypotheses, classes]``, and with labels the ``loss``."""
         allowed = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
@@ -145,11 +160,26 @@ class OnePass(torch.nn.Module):
             self.model.bert.embeddings(
                 input_ids=input_ids, token_type_ids=(segments > 0).long(), position_ids=position_ids
             ),
-            attention_mask=allowed[:, None],
+            attention_mask=_additive(allowed)[:, None],
         ).last_hidden_state
         pooler = self.model.bert.pooler
-        logits = self.model.classifier(pooler.activation(pooler.dense(hidden[rows, ends]))).float()
-        return _Scored(logits, None if labels is None else block_loss(logits, labels, rows))
+        pooled = pooler.activation(pooler.dense(hidden[rows, ends]))
+        logits = self.model.classifier(pooled).float()
+        if labels is None:
+            return _Scored(logits, None)
+        loss = block_loss(logits, labels, rows)
+        if relations is not None and bool((relations != IGNORED).any()):
+            known = relations != IGNORED
+            finer = torch.nn.functional.cross_entropy(self.finer(pooled[known]).float(), relations[known])
+            loss = loss + FINER * known.float().mean() * finer
+        return _Scored(logits, loss)
+
+
+def _additive(allowed: torch.Tensor) -> torch.Tensor:
+    """0 where allowed, else the lowest number of the type that products have: written-out attention adds its mask."""
+    device = allowed.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, torch.finfo(dtype).min)
 
 
 @dataclass(frozen=True, slots=True)

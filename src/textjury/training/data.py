@@ -22,17 +22,19 @@ import pyarrow.parquet as pq
 from textjury.errors import Problem, SourceError, shown
 
 ENTAILED = {"entailment": True, "neutral": False, "contradiction": False, "not_entailment": False}
+RELATIONS = ("entailment", "neutral", "contradiction")
 _TAG = re.compile(r"O|[BI]-\S+")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A premise with a hypothesis that does or does not follow from it."""
+    """A premise with a hypothesis that does or does not follow from it; ``relation`` is the file's label, if any."""
 
     premise: str
     hypothesis: str
     entailed: bool
     source: str = ""
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def read_pairs(path: Path) -> list[Pair]:
             Problem(f"{path.name} label", f"unknown {shown(unknown[0])}", f"one of {', '.join(ENTAILED)}")
         )
     columns = (_column(table, "premise"), _column(table, "hypothesis"), labels, _column(table, "source"))
-    return [Pair(p, h, ENTAILED[label], source) for p, h, label, source in zip(*columns, strict=True)]
+    return [Pair(p, h, ENTAILED[label], source, label) for p, h, label, source in zip(*columns, strict=True)]
 
 
 def read_texts(path: Path) -> list[LabelledText]:

@@ -46,7 +46,7 @@ def mixture(data: Path, options: Mixture, *, seed: int) -> list[Pair]:
 
 def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
     """At most ``count`` pairs, each source within its share, none with a premise of the evaluation files."""
-    held_out = {key(pair.premise) for name in HELD_OUT for pair in held_out_pairs(folder, name)}
+    held_out = held_out_premises(folder)
     pools: dict[str, list[Pair]] = {source: [] for source in HUMAN}
     for pair in read_pairs(folder / "train_3class.parquet"):
         if pair.source in pools and key(pair.premise) not in held_out:
@@ -58,6 +58,11 @@ def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
         for source, pool in pools.items()
         for pair in chance.sample(pool, min(len(pool), round(HUMAN[source] * share)))
     ]
+
+
+def held_out_premises(folder: Path) -> set[str]:
+    """Keys of all premises that are measured on."""
+    return {key(pair.premise) for name in HELD_OUT for pair in held_out_pairs(folder, name)}
 
 
 def held_out_pairs(folder: Path, name: str) -> list[Pair]:

@@ -20,14 +20,14 @@ YARDSTICK = (
 )  # fmt: skip  # the open yardstick: measured, never trained on
 
 TOPIC = (
-    "This text is about {}.", "This text is about {}.", "This text is about {}.", "The topic is {}.", "{}.",
-    "{}", "It is about {}.", "The subject of the text is {}.", "This example is {}.",
+    "This text is about {}.", "This text is about {}.", "This text is about {}.", "The topic is {}.", "{}.", "{}.",
+    "{}.", "{}.", "{}", "It is about {}.", "The subject of the text is {}.", "This example is {}.",
     "The writer talks about {}.",
     "The main theme of this text is {}.", "Someone wrote about {}.", "Category: {}.",
 )  # fmt: skip
 REQUEST = (
     "The customer asks about {}.", "The user wants to know about {}.", "The request concerns {}.",
-    "The person needs help with {}.", "The intent is {}.", "This message is about {}.",
+    "The person needs help with {}.", "The intent is {}.", "This message is about {}.", "{}.", "{}.",
 )  # fmt: skip
 FEELING = (
     "The sentiment is {}.", "The sentiment of this text is {}.", "This text is {}.",

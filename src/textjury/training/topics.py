@@ -20,6 +20,7 @@ import numpy as np
 from textjury.config.schema import EMBEDDED_MODELS
 from textjury.engine.device import choose
 from textjury.engine.models import close_model, locate, open_model
+from textjury.text.subjects import SUBJECTS, TOPICS
 from textjury.training.blocks import Block, worded
 from textjury.training.data import Sentence
 from textjury.training.recast import TOPIC
@@ -29,37 +30,10 @@ CLEAR = 2.6  # standard deviations above a topic's mean from which a sentence is
 OPEN = 1.2  # below the best by less than this, or above this: may be argued, never asked
 SURELY_NOT = 0.6
 TOKENS = 128
-
-_TOPICS = """
-politics; government; elections; parliament and law-making; diplomacy; international relations; foreign affairs;
-world news; war; military; armed conflict; terrorism; protests and demonstrations; human rights; refugees and
-migration; crime; police; courts and trials; law; prison; corruption; disaster; earthquakes and floods; accidents;
-weather; climate change; the environment; pollution; energy; oil and gas; nuclear power; electricity; business;
-companies; the economy; finance; banking; the stock market; trade; taxes; employment; wages and pensions; strikes
-and trade unions; marketing and advertising; shopping and retail; real estate; insurance; mergers and acquisitions;
-quarterly earnings; bankruptcy; start-ups; agriculture; farming; food; cooking; restaurants; drinks and wine;
-health; medicine; disease; hospitals; doctors and patients; nutrition; fitness; mental health; drugs; vaccines;
-science; scientific research; physics; chemistry; biology; genetics; mathematics; astronomy; space exploration;
-geology; archaeology; psychology; philosophy; technology; computers; software; programming; the internet; social
-media; mobile phones; telecommunications; electronics; hardware; artificial intelligence; machine learning;
-cybersecurity; privacy; video games; robots; engineering; inventions and patents; sports; football; baseball;
-basketball; ice hockey; tennis; golf; cricket; boxing; the Olympic Games; motor racing; athletics; cycling; coaches
-and players; chess; entertainment; film; television; celebrities; music; concerts; opera and classical music; rock
-bands; dance; theatre; literature; novels; poetry; journalism; newspapers; publishing; art; painting; museums;
-photography; architecture; fashion; beauty; design; history; ancient history; monarchy; religion; Christianity;
-Islam; the church; education; schools; universities; students and exams; teaching; language; linguistics; family;
-marriage; children; parenting; friendship; love and dating; death and funerals; birthdays and holidays; pets;
-animals; birds; plants and gardening; travel; tourism; hotels; airlines and airports; trains; cars; motorcycles;
-road traffic; ships and boats; shipping and logistics; public transport; cities; villages; rivers and lakes;
-mountains; islands; maps and geography; housing; home improvement; furniture; clothes; toys; hobbies; money;
-payments; credit cards; loans and mortgages; refunds; prices; contracts; intellectual property; regulation; privacy
-policy; customer service; complaints; deliveries; orders; passwords and accounts; technical problems; meetings;
-appointments; work and office life; management; hiring; charity; volunteering; a person's biography; daily life;
-humour; opinions and feelings; personal problems; statistics; construction; mining; manufacturing; weapons; the
-armed forces; spies and secret services; treaties; sanctions; the United Nations; the European Union; the Middle
-East; Africa; Asia; Latin America; the United States; royalty
-"""
-TOPICS = tuple(topic.strip() for topic in _TOPICS.replace("\n", " ").split(";"))
+TOGETHER = 3  # a section scores the mean of its nearest topics
+SECTION_CLEAR = 0.06  # of cosine, by which the best section leads every section that counts as false
+SECTION_NEAR = 0.28  # of cosine, below which a text is about nothing in particular
+EITHER = ("{} or {}", "{} and {}", "{}, {}", "{} & {}", "{}/{}", "{} / {}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +43,14 @@ class Standing:
     scores: FloatArray
 
     @classmethod
-    def of(cls, texts: Sequence[str], topics: Sequence[str] = TOPICS) -> Standing:
-        """By the packaged encoder, on whatever device there is."""
-        similar = embedded(texts) @ embedded(topics).T
+    def of(cls, similar: FloatArray) -> Standing:
         centred = (similar - similar.mean(axis=0)) / (similar.std(axis=0) + 1e-6)
         return cls(centred.astype(np.float32))
+
+
+def similarity(texts: Sequence[str], topics: Sequence[str] = TOPICS) -> FloatArray:
+    """Cosines float32 ``[texts, topics]`` by the packaged encoder, on whatever device there is."""
+    return np.asarray(embedded(texts) @ embedded(topics).T, dtype=np.float32)
 
 
 def embedded(texts: Sequence[str]) -> FloatArray:
@@ -105,6 +82,49 @@ def topical(texts: Sequence[str], standing: Standing, *, seed: int, source: str,
         asked = [(worded(template, TOPICS[t], chance), True) for t in true]
         asked += [(worded(template, TOPICS[t], chance), False) for t in false]
         yield Block.shuffled(text, asked, chance, source=source)
+
+
+def sectioned(
+    texts: Sequence[str], similar: FloatArray, *, count: int, seed: int, source: str, most: int = 5
+) -> Iterator[Block]:
+    """Blocks about the subjects by which texts are filed, as many texts per section as there are and ``count`` allows.
+
+    A section scores the mean of its nearest topics, without standardisation; texts between sections are left out.
+    Now and then two sections are asked as one, and the hypothesis holds if either does.
+    """
+    chance = random.Random(f"{seed}/{source}")
+    known = SUBJECTS
+    places = [[TOPICS.index(topic) for topic in subject.topics] for subject in known]
+    scores = np.stack([np.sort(similar[:, at], axis=1)[:, -TOGETHER:].mean(axis=1) for at in places], axis=1)
+    best = scores.argmax(axis=1)
+    top = scores.max(axis=1)
+    false = scores < top[:, None] - SECTION_CLEAR
+    clear = np.flatnonzero((top > SECTION_NEAR) & (false.sum(axis=1) >= len(known) - 3))
+    for row in _evened(clear.tolist(), best[clear].tolist(), count, chance):
+        right = int(best[row])
+        wrong = [int(s) for s in np.argsort(-scores[row]) if false[row, s]]
+        hard = chance.sample(wrong[:6], 2)
+        rest = [s for s in wrong if s not in hard]
+        template = chance.choice(TOPIC) if chance.random() < 0.75 else None
+        asked = []
+        for section in [right, *hard, *chance.sample(rest, chance.randint(1, most - 3))]:
+            name = chance.choice(known[section].names)
+            if chance.random() < 0.3:
+                other = chance.choice(known[chance.choice(rest)].names)
+                name = chance.choice(EITHER).format(*chance.sample((name, other), 2))
+            asked.append((worded(template or chance.choice(TOPIC), name, chance), section == right))
+        yield Block.shuffled(texts[row], asked, chance, source=source)
+
+
+def _evened(rows: Sequence[int], groups: Sequence[int], count: int, chance: random.Random) -> list[int]:
+    """At most ``count`` rows, none of the groups with more than its even share while others have rows left."""
+    pools: dict[int, list[int]] = {}
+    for row, group in zip(rows, groups, strict=True):
+        pools.setdefault(group, []).append(row)
+    taken: list[int] = []
+    for left, pool in enumerate(sorted(pools.values(), key=len)):
+        taken += chance.sample(pool, min(len(pool), (count - len(taken)) // (len(pools) - left)))
+    return taken
 
 
 def paragraphs(sentences: Sequence[Sentence], *, seed: int, sources: frozenset[str]) -> list[str]:
