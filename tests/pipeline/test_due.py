@@ -183,7 +183,9 @@ def test_partition_is_due_until_its_run_is_finished_when_it_was_killed(daily: Ni
 
 
 def test_partition_without_files_is_an_error_that_names_it(daily: Night) -> None:
-    with pytest.raises(NoInputError, match="in/2026-11-01"):
+    with pytest.raises(
+        NoInputError, match=r"(?s)in/2026-11-01.*--date: nothing is there for 2026-11-01;.*textjury due"
+    ):
         daily.plan(dt.date(2026, 11, 1))
 
 

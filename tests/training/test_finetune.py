@@ -80,6 +80,16 @@ def test_training_lowers_the_loss_and_saves_a_folder_that_transformers_loads(
     assert int(scores.argmax()) == 0
 
 
+@pytest.mark.parametrize("multi", [False, True])
+def test_training_starts_from_how_often_each_class_occurs(base: Path, multi: bool) -> None:
+    known = lesson(base, multi=multi, method="full", rows=40)
+    model = finetune.network(known)
+    head = next(m for m in reversed(list(model.modules())) if isinstance(m, torch.nn.Linear) and m.out_features == 3)
+    bias = head.bias.detach()
+    said = torch.sigmoid(bias) if multi else torch.softmax(bias, 0)
+    np.testing.assert_allclose(said.numpy(), known.targets.mean(0), atol=0.02)
+
+
 def test_held_out_texts_are_measured_in_their_order_during_the_run(base: Path, tmp_path: Path) -> None:
     held = ["password " * 9, "delivery", "the invoice please"]
     seen: list[np.ndarray] = []

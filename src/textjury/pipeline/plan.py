@@ -15,7 +15,7 @@ from textjury import __version__
 from textjury.config.load import Rulebook, load_rulebook
 from textjury.config.schema import Arrivals
 from textjury.engine.device import Device, choose
-from textjury.errors import ConfigError, PlanError, Problem
+from textjury.errors import ConfigError, NoInputError, PlanError, Problem
 from textjury.fingerprint import fingerprint
 from textjury.pipeline.arrivals import nothing_new, watermark
 from textjury.pipeline.files import write_atomic
@@ -128,8 +128,15 @@ def _arrived(
 ) -> tuple[InputListing, Mapping[str, str]]:
     """The files that a date is to read, and the SHA-256 of each."""
     place, config = input_of(rulebook, where, date), rulebook.config.input
-    if arrivals_of(rulebook, where) != "files":
-        listing = list_input(place, config)
+    arrivals = arrivals_of(rulebook, where)
+    if arrivals != "files":
+        try:
+            listing = list_input(place, config)
+        except NoInputError as error:
+            if arrivals != "partition":
+                raise
+            asked = Problem("--date", f"nothing is there for {date}", "a date with input", "see: textjury due RULEBOOK")
+            raise NoInputError([*error.problems, asked]) from None
         return listing, listing_digests(listing)
     have, mark = file_digests(place, config), watermark(output)
     chosen = mark.files_of(date, have)

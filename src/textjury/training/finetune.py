@@ -144,7 +144,19 @@ def network(lesson: Lesson) -> torch.nn.Module:
             local_files_only=True,
             trust_remote_code=False,
         )
+        _start_at_base_rates(model, lesson)
         return _with_lora(model, lesson.recipe) if lesson.recipe.method == "lora" else model
+
+
+def _start_at_base_rates(model: torch.nn.Module, lesson: Lesson) -> None:
+    """Let the head begin with how often each class occurs: few steps are not spent on learning that."""
+    count = len(lesson.classes)
+    heads = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == count]
+    if not heads or heads[-1].bias is None:
+        return
+    share = torch.from_numpy((lesson.targets.sum(0) + 0.5) / (len(lesson.targets) + 1.0)).float()
+    with torch.no_grad():
+        heads[-1].bias.copy_(torch.logit(share) if lesson.multi_label else share.log())
 
 
 def _with_lora(model: Any, recipe: Recipe) -> torch.nn.Module:
