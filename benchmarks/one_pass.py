@@ -4,7 +4,9 @@
 
 Methods take turns over the same generated texts of mixed length (those of ``zero_shot.py``): the embedded one-pass model,
 the embedded pairwise model in the same engine, and the Hugging Face pipeline with the pairwise model, looped and with
-``batch_size=32`` (on every n-th text by length: it is slow). Also: how far a label's score moves when it is asked alone
+``batch_size=32`` (on every n-th text by length: it is slow). Every method asks by its default template: the one-pass
+model by the bare wording, the others by "This text is about ..."; ``one_pass_sentence`` is the one-pass model asked by that
+sentence, ``pairwise_bare`` the pairwise one asked by the bare wording. Also: how far a label's score moves when it is asked alone
 (nothing but rounding may move it). Written to ``benchmarks/results/one_pass.json``.
 """
 
@@ -30,7 +32,7 @@ from textjury.engine.encode import NliModel
 from textjury.engine.models import locate, open_model
 
 RESULTS = Path(__file__).parent / "results"
-RATIOS = ("pairwise", "pipeline_loop", "pipeline_batch_32")
+RATIOS = ("pairwise", "pairwise_bare", "pipeline_loop", "pipeline_batch_32")
 
 
 def main() -> None:
@@ -76,18 +78,22 @@ def compared(
 ) -> dict[str, Any]:
     few = sorted(rows, key=len)[step // 2 :: step]
     asked, asked_few = len(rows) * len(labels), len(few) * len(labels)
-    timings = {"one_pass": Timing(asked), "pairwise": Timing(asked)}
+    bare = one.located.template
+    timings = {name: Timing(asked) for name in ("one_pass", "one_pass_sentence", "pairwise", "pairwise_bare")}
     timings |= {name: Timing(asked_few) for name in ("pipeline_loop", "pipeline_batch_32")}
     for model in (one, pairwise):
         engine_scores(model, rows, labels)  # warm up: the batch budget is measured here
+    engine_scores(one, rows, labels, bare)
     for _ in range(repeats):
-        timings["one_pass"].add(lambda: engine_scores(one, rows, labels))
+        timings["one_pass"].add(lambda: engine_scores(one, rows, labels, bare))
+        timings["one_pass_sentence"].add(lambda: engine_scores(one, rows, labels))
         timings["pairwise"].add(lambda: engine_scores(pairwise, rows, labels))
+        timings["pairwise_bare"].add(lambda: engine_scores(pairwise, rows, labels, bare))
         timings["pipeline_loop"].add(lambda: [_pipe(pipe, row, labels) for row in few])
         timings["pipeline_batch_32"].add(lambda: _pipe(pipe, few, labels, batch_size=32))
     shown = {name: timing.as_dict() for name, timing in timings.items()}
-    whole = engine_scores(one, few, labels)
-    alone = np.concatenate([engine_scores(one, few, [label]) for label in labels], axis=1)
+    whole = engine_scores(one, few, labels, bare)
+    alone = np.concatenate([engine_scores(one, few, [label], bare) for label in labels], axis=1)
     return {
         "labels": len(labels),
         "texts": len(rows),

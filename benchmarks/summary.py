@@ -28,7 +28,7 @@ from common import command, machine
 from yardstick import DEFAULT as NLI
 from yardstick import Sample, drawn, panel_of
 
-from textjury.config.schema import EMBEDDED_MODELS, Label, SummaryConfig, ZeroShotConfig
+from textjury.config.schema import EMBEDDED_MODELS, Label, SummaryConfig
 from textjury.engine.device import choose
 from textjury.engine.encode import EmbeddingModel
 from textjury.engine.models import close_model, locate, open_model
@@ -131,11 +131,12 @@ def pooled(block: SignalBlock, rows: Sequence[Sequence[int]], weights: Sequence[
 
 def window_size(sample: Sample) -> int:
     """Tokens of a text that the NLI model reads beside the longest hypothesis."""
-    model = open_model(locate("nli", NLI[1], base=Path()), choose("auto"))
+    located = locate("nli", NLI[1], base=Path())
+    model = open_model(located, choose("auto"))
     names = [
         Label(name=n, description=o.partition(": ")[2]) for n, o in zip(sample.labels, sample.options, strict=True)
     ]
-    asked = [h for label in names for h in hypotheses_of(label, ZeroShotConfig().template)]
+    asked = [h for label in names for h in hypotheses_of(label, located.template)]
     size = min(model.room(len(ids)) for ids in model.tokenize(asked).ids)
     close_model(model)
     return int(size)

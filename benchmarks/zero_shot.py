@@ -199,9 +199,9 @@ def serve(options: argparse.Namespace) -> None:
         print(json.dumps([timing.seconds[0], timing.cpu_seconds[0]]), flush=True)
 
 
-def engine_scores(model: NliModel, rows: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+def engine_scores(model: NliModel, rows: Sequence[str], labels: Sequence[str], template: str = TEMPLATE) -> np.ndarray:
     """Entailment minus contradiction, ``[rows, labels]``: tokenising, batching and all."""
-    premises, hypotheses = model.tokenize(rows).ids, model.tokenize([TEMPLATE.format(x) for x in labels]).ids
+    premises, hypotheses = model.tokenize(rows).ids, model.tokenize([template.format(x) for x in labels]).ids
     pairs = np.stack(np.meshgrid(np.arange(len(rows)), np.arange(len(labels)), indexing="ij"), -1).reshape(-1, 2)
     logits = model.pair_logits(premises, hypotheses, pairs)
     return (logits[:, model.entailment] - logits[:, model.contradiction]).reshape(len(rows), len(labels))

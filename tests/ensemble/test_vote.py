@@ -233,7 +233,7 @@ def test_stage_that_moves_all_labels_together_has_less_say():
     profile = Profile({**vote.profile.stages, "vague": replace(vote.profile.stages["vague"], distinct=0.2)})
     weighed = Vote(LABELS, False, vote.stages, profile, EnsembleConfig())
     shares, _ = weighed.contributions(scored)
-    assert shares[0, 0, 0] == pytest.approx(5 * shares[0, 1, 1])
+    assert shares[0, 0, 0] == pytest.approx(4 * shares[0, 1, 1])  # (0.2 / 0.4) squared
     assert weighed.digest != vote.digest
 
 

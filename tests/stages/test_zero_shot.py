@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import tiny_models
+from stage_setup import made_up
 from textjury.config.schema import Label, ModelConfig, ZeroShotConfig
 from textjury.engine.device import Device
 from textjury.engine.encode import NliModel
@@ -151,7 +153,7 @@ def window_scores(one: ZeroShotStage, text: str, hypothesis: str) -> tuple[np.nd
 @pytest.mark.parametrize("pool", ["max", "mean"])
 def test_windows_are_pooled_as_configured_when_a_text_is_long(stage: Callable[..., ZeroShotStage], pool: str) -> None:
     one = stage(pool=pool)
-    scores, spans = window_scores(one, LONG, hypotheses_of(LABELS[0], ZeroShotConfig().template)[0])
+    scores, spans = window_scores(one, LONG, hypotheses_of(LABELS[0], "This text is about {}.")[0])
     lengths = [b - a for a, b in spans]
     expected = scores.max() if pool == "max" else np.average(scores, weights=lengths)
     block = one.score(batch_of([LONG]), one.parts[:1], {})["billing"]
@@ -271,6 +273,19 @@ def test_stage_is_refused_before_loading_when_the_model_is_no_nli_model(tmp_path
     found = locate("nli", ModelConfig(task="nli", path=folder), base=Path())
     with pytest.raises(ModelError, match="its classes are billing, shipping, other"):
         ZeroShotStage(config=ZeroShotConfig(), labels=LABELS, model=found, device=CPU)
+
+
+def test_template_is_the_models_own_unless_one_is_configured() -> None:
+    pairwise = made_up("nli", labels=("entailment", "contradiction"))
+    one_pass = replace(pairwise, one_pass=True)
+    assert (pairwise.template, one_pass.template) == ("This text is about {}.", "{}.")
+    told = [
+        ZeroShotStage(config=ZeroShotConfig(template=template), labels=LABELS, model=model, device=CPU)
+        .parts[0]
+        .fingerprint
+        for model, template in ((one_pass, None), (one_pass, "{}."), (one_pass, "This text is about {}."))
+    ]
+    assert told[0] == told[1] != told[2]
 
 
 def test_hypotheses_fill_the_template_when_the_label_has_none() -> None:

@@ -16,6 +16,12 @@ def test_a_label_made_of_two_subjects_has_the_topics_of_both() -> None:
     assert not set(sports) & set(both)
 
 
+def test_other_words_for_a_subject_are_known_too() -> None:
+    computers, family = topics_of(["Computers & Internet", "Family and Relationships"])
+    assert "software" in computers
+    assert "marriage" in family
+
+
 def test_topics_that_two_labels_share_are_given_to_neither() -> None:
     world, politics = topics_of(["world", "politics"])
     assert "elections" not in {*world, *politics}

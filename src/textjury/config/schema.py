@@ -95,14 +95,14 @@ class RulesConfig(StageConfig):
 
 class ZeroShotConfig(StageConfig):
     model: str = "nli"
-    template: str = "This text is about {}."
+    template: str | None = None  # None: "{}." for one-pass models, "This text is about {}." for pairwise ones
     pool: Literal["max", "mean"] = "max"
     overlap: Annotated[int, Field(ge=0)] = 32  # tokens shared by neighbouring windows
     max_windows: Annotated[int, Field(ge=1)] = 64  # per text; what is cut is recorded in tokens_read
 
     @model_validator(mode="after")
     def _one_place(self) -> ZeroShotConfig:
-        if self.template.count("{}") != 1:
+        if self.template is not None and self.template.count("{}") != 1:
             raise ValueError("template needs exactly one {} for the label's wording")
         return self
 

@@ -67,6 +67,12 @@ class LocatedModel:
         """Class index to class name."""
         return dict(enumerate(self.labels))
 
+    @property
+    def template(self) -> str:
+        """The sentence that an NLI model is asked about a label: the one-pass model was trained on bare wordings too,
+        and every token of a hypothesis costs it time."""
+        return "{}." if self.one_pass else "This text is about {}."
+
     def on(self, device: Device) -> Device:
         """The device with the dtype this model runs in there. Raises PlanError for int8 away from the CPU."""
         if self.dtype == "int8" and device.kind != "cpu":

@@ -60,7 +60,8 @@ class ZeroShotStage:
         self.reads = reads
         self.tolerance = tolerance_of(model, device, exact=1e-3, half=0.2)  # measured: 1e-5 and 0.07
         self._config = config
-        self._hypotheses = {label.name: hypotheses_of(label, config.template) for label in labels}
+        template = config.template or model.template
+        self._hypotheses = {label.name: hypotheses_of(label, template) for label in labels}
         self._loaded: Loaded[NliModel] = Loaded(model, device)
         nli_classes(model)
 

@@ -111,6 +111,14 @@ def _subjects() -> tuple[Subject, ...]:
 
 
 SUBJECTS = _subjects()
+# Further wordings of labels; the model was not taught these.
+_ALSO = {
+    "international": "world", "economy": "the economy", "computers": "technology", "internet": "technology",
+    "the internet": "technology", "software": "technology", "sci": "science", "mathematics": "science",
+    "maths": "science", "music": "entertainment", "movies": "entertainment", "film": "entertainment",
+    "television": "entertainment", "books": "arts", "literature": "arts", "cars": "transport",
+    "jobs": "work", "careers": "work",
+}  # fmt: skip
 _JOINED = re.compile(r"\s*(?:,|/|&|\bor\b|\band\b)\s*")
 
 
@@ -132,6 +140,7 @@ def _named(label: str) -> tuple[str, ...]:
     """Topics of the subjects that a label names; none if any of its parts is no subject."""
     whole = " ".join(label.casefold().split())
     by_name = {name: subject.topics for subject in SUBJECTS for name in subject.names}
+    by_name |= {name: by_name[subject] for name, subject in _ALSO.items()}
     parts = [whole] if whole in by_name else _JOINED.split(whole)
     if any(part not in by_name for part in parts):
         return ()

@@ -16,7 +16,6 @@ from textjury.training.loop import has_bf16
 from textjury.training.nli import LABELS, encode
 
 Row = TypeVar("Row")
-TEMPLATE = "This text is about {}."
 
 
 def logits(model: torch.nn.Module, items: Sequence[Item], *, budget: int = 4096) -> list[torch.Tensor]:

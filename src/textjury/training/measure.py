@@ -124,7 +124,7 @@ def zero_shot(on: Judge, name: str, count: int) -> dict[str, float | int | str]:
     """``count`` seeded test rows of a set, every label of the set as a candidate, nothing tuned."""
     rows = test_rows(read_texts(on.data / "text" / f"{name}.parquet"))
     labels = sorted({row.label for row in rows})
-    hypotheses = [evaluate.TEMPLATE.format(label.replace("_", " ")) for label in labels]
+    hypotheses = [on.model.located.template.format(label.replace("_", " ")) for label in labels]
     drawn = evaluate.seeded(rows, count, seed=SEED)
     grid = np.array([(text, label) for text in range(len(drawn)) for label in range(len(labels))], np.int64)
     margins = on.margins([row.text for row in drawn], hypotheses, grid).reshape(len(drawn), len(labels))

@@ -40,7 +40,10 @@ NEWS = frozenset({"gmb", "uner_ewt", "wikigold", "crossner_politics", "crossner_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """How many texts of each recast kind, and the share of ``PASSES`` over the human pairs."""
+    """How many texts of each recast kind, and the share of ``PASSES`` over the human pairs.
+
+    ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``.
+    """
 
     human: float = 1.0
     topics: int = 16_000
