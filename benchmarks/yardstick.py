@@ -201,7 +201,7 @@ def one_set(sample: Sample, models: Mapping[str, tuple[str, ModelConfig]], *, se
         "better_half": best,
         "fused_minus_better_half": round(loss, 6),
         "accuracy_minus_better_half": paired["accuracy"],
-        "fused_worse_than_better_half": bool(loss < -MARGIN),
+        "fused_worse_than_better_half": bool(round(loss, 6) < -MARGIN),
         "zero_shot_speed": speed,
     }
 
