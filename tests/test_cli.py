@@ -293,7 +293,7 @@ def test_finetune_prints_the_lines_that_switch_the_classifier_on(
     config = project / "rules" / "pipeline.toml"
     config.write_text(config.read_text() + '\n[models.tiny]\ntask = "embedding"\npath = "tiny"\n')
     path = str(write_csv(project / "labels.csv", varied(40)))
-    command = ("finetune", "rules", "--labels", path, "--base", "tiny", "--epochs", "2")
+    command = ("finetune", "rules", "--labels", path, "--base", "tiny", "--epochs", "12", "--learning-rate", "0.02")
     assert call(monkeypatch, *command) == 0
     said = capsys.readouterr().out
     assert "trained on 32 rows, measured on 8 others" in said

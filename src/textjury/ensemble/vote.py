@@ -174,8 +174,8 @@ class Vote:
 
     Dense stages (a model that scores every text): the raw score minus the mean over the reference texts (a
     quarter the label's own, the rest that of all labels), divided by the stage's scale, then averaged over the stages that
-    spoke for that label with the configured weights times how distinct the labels are to the stage, so weights of
-    abstaining and failed stages pass to the others. Sparse stages (rules, entities): evidence adds its log-odds on
+    spoke for that label with the configured weights, less for stages that hardly tell these labels apart, so weights
+    of abstaining and failed stages pass to the others. Sparse stages (rules, entities): evidence adds its log-odds on
     top. Single-label scores go through a softmax, multi-label ones through a sigmoid per label. A row's scores
     depend on that row and the stored profile only.
     """

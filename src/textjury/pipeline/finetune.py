@@ -43,6 +43,7 @@ IndexArray = npt.NDArray[np.intp]
 FOLDER = "models"
 NAME = "classifier"
 BASE = "embedding"
+LEARNED = 0.99  # of the log loss of always giving the most frequent labels: above it nothing was learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +307,7 @@ def _notes(rulebook: Rulebook, rows: LabelledRows, lesson: training.Lesson) -> l
 def _weakness(scores: Mapping[str, Any]) -> str:
     """Why the classifier is worth nothing on the rows held out; empty where it is better than the commonest answer."""
     mine, base = (scores[name]["log_loss"]["value"] for name in ("classifier", "most frequent labels"))
-    if mine < base:
+    if mine < LEARNED * base:
         return ""
     return (
         f"the classifier is not better than always giving the most frequent labels (log loss {mine:.3f} and {base:.3f})"
