@@ -7,6 +7,7 @@ gets their topics: a sentence vector is rarely near to "science or technology", 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -119,6 +120,8 @@ _ALSO = {
     "television": "entertainment", "books": "arts", "literature": "arts", "cars": "transport",
     "jobs": "work", "careers": "work",
 }  # fmt: skip
+_BY_NAME = {name: subject.topics for subject in SUBJECTS for name in subject.names}
+_BY_NAME |= {name: _BY_NAME[subject] for name, subject in _ALSO.items()}
 _JOINED = re.compile(r"\s*(?:,|/|&|\bor\b|\band\b)\s*")
 
 
@@ -129,9 +132,7 @@ def topics_of(labels: Sequence[str]) -> list[tuple[str, ...]]:
     neither gets it.
     """
     mine = [_named(label) for label in labels]
-    counts: dict[str, int] = {}
-    for topic in (topic for topics in mine for topic in topics):
-        counts[topic] = counts.get(topic, 0) + 1
+    counts = Counter(topic for topics in mine for topic in topics)
     own = [tuple(topic for topic in topics if counts[topic] == 1) for topics in mine]
     return own if all(len(topics) >= 3 for topics in own) else [() for _ in labels]
 
@@ -139,9 +140,7 @@ def topics_of(labels: Sequence[str]) -> list[tuple[str, ...]]:
 def _named(label: str) -> tuple[str, ...]:
     """Topics of the subjects that a label names; none if any of its parts is no subject."""
     whole = " ".join(label.casefold().split())
-    by_name = {name: subject.topics for subject in SUBJECTS for name in subject.names}
-    by_name |= {name: by_name[subject] for name, subject in _ALSO.items()}
-    parts = [whole] if whole in by_name else _JOINED.split(whole)
-    if any(part not in by_name for part in parts):
+    parts = [whole] if whole in _BY_NAME else _JOINED.split(whole)
+    if any(part not in _BY_NAME for part in parts):
         return ()
-    return tuple(dict.fromkeys(topic for part in parts for topic in by_name[part]))
+    return tuple(dict.fromkeys(topic for part in parts for topic in _BY_NAME[part]))

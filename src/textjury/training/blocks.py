@@ -168,10 +168,10 @@ class OnePass(torch.nn.Module):
         if labels is None:
             return _Scored(logits, None)
         loss = block_loss(logits, labels, rows)
-        if relations is not None and bool((relations != IGNORED).any()):
-            known = relations != IGNORED
-            finer = torch.nn.functional.cross_entropy(self.finer(pooled[known]).float(), relations[known])
-            loss = loss + FINER * known.float().mean() * finer
+        if relations is not None:
+            finer = self.finer(pooled).float()  # unknown ones count as 0 in the mean over all hypotheses
+            told = torch.nn.functional.cross_entropy(finer, relations, ignore_index=IGNORED, reduction="sum")
+            loss = loss + FINER * told / len(relations)
         return _Scored(logits, loss)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +46,7 @@ def mixture(data: Path, options: Mixture, *, seed: int) -> list[Pair]:
 
 def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
     """At most ``count`` pairs, each source within its share, none with a premise of the evaluation files."""
-    held_out = held_out_premises(folder)
-    pools: dict[str, list[Pair]] = {source: [] for source in HUMAN}
-    for pair in read_pairs(folder / "train_3class.parquet"):
-        if pair.source in pools and key(pair.premise) not in held_out:
-            pools[pair.source].append(pair)
+    pools = by_source(pairs_of(folder, HUMAN, held_out_premises(folder)), HUMAN)
     chance = random.Random(f"{seed}/human")
     share = min(1.0, count / sum(HUMAN.values()))
     return [
@@ -58,6 +54,20 @@ def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
         for source, pool in pools.items()
         for pair in chance.sample(pool, min(len(pool), round(HUMAN[source] * share)))
     ]
+
+
+def pairs_of(folder: Path, sources: Collection[str], held_out: Set[str]) -> list[Pair]:
+    """Training pairs of these sources in file order, none with a premise whose key is held out."""
+    pairs = read_pairs(folder / "train_3class.parquet")
+    return [pair for pair in pairs if pair.source in sources and key(pair.premise) not in held_out]
+
+
+def by_source(pairs: Iterable[Pair], sources: Iterable[str]) -> dict[str, list[Pair]]:
+    """The pairs of each source, in the order of the sources."""
+    pools: dict[str, list[Pair]] = {source: [] for source in sources}
+    for pair in pairs:
+        pools[pair.source].append(pair)
+    return pools
 
 
 def held_out_premises(folder: Path) -> set[str]:

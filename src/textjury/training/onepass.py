@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from textjury.training import adapter, concepts, nli, topics
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, OnePass, collate_blocks, encode, grouped
-from textjury.training.data import LabelledText, Pair, read_pairs, read_sentences
+from textjury.training.data import LabelledText, Pair, read_sentences
 from textjury.training.loop import has_bf16
 from textjury.training.recast import recast_blocks
 
@@ -58,24 +58,21 @@ class Mixture:
 def mixture(data: Path, options: Mixture, *, seed: int) -> list[Block]:
     """Blocks from a folder with ``nli/``, ``text/`` and ``ner/``; no premise of a held-out file among them."""
     chance = random.Random(f"{seed}/onepass")
+    held_out = nli.held_out_premises(data / "nli")
+    pairs = nli.pairs_of(data / "nli", PASSES, held_out)
     blocks = [
-        *human(data / "nli", options.human, chance),
-        *about_topics(data, options, seed=seed),
+        *human(pairs, options.human, chance),
+        *about_topics(data, pairs, held_out, options, seed=seed),
         *recast_sets(data / "text", options, seed=seed),
     ]
     chance.shuffle(blocks)
     return blocks
 
 
-def human(folder: Path, share: float, chance: random.Random) -> list[Block]:
+def human(pairs: Sequence[Pair], share: float, chance: random.Random) -> list[Block]:
     """Every source as often as ``PASSES`` says, grouped anew in every pass."""
-    held_out = nli.held_out_premises(folder)
-    pools: dict[str, list[Pair]] = {source: [] for source in PASSES}
-    for pair in read_pairs(folder / "train_3class.parquet"):
-        if pair.source in pools and nli.key(pair.premise) not in held_out:
-            pools[pair.source].append(pair)
     blocks: list[Block] = []
-    for source, pool in pools.items():
+    for source, pool in nli.by_source(pairs, PASSES).items():
         left = PASSES[source] * share
         while left > 0:
             some = pool if left >= 1 else chance.sample(pool, round(left * len(pool)))
@@ -84,7 +81,7 @@ def human(folder: Path, share: float, chance: random.Random) -> list[Block]:
     return blocks
 
 
-def about_topics(data: Path, options: Mixture, *, seed: int) -> list[Block]:
+def about_topics(data: Path, pairs: Sequence[Pair], held_out: Set[str], options: Mixture, *, seed: int) -> list[Block]:
     """Sentences of the entity files with the topics that stand out for them; these, the descriptions of DBpedia
     and the premises of MultiNLI with the sections of a newspaper that they would stand in."""
     path = data / "ner" / "ner_train_harmonised.conll"
@@ -93,13 +90,12 @@ def about_topics(data: Path, options: Mixture, *, seed: int) -> list[Block]:
     news = topics.paragraphs(read_sentences(path), seed=seed, sources=NEWS)
     news = [text for text in dict.fromkeys(news) if 40 <= len(text) <= 1200]
     news = random.Random(f"{seed}/topics").sample(news, min(len(news), 3 * options.topics))
-    held_out = nli.held_out_premises(data / "nli")
-    other = [p.premise for p in read_pairs(data / "nli" / "train_3class.parquet") if p.source.startswith("mnli_")]
+    if not news:
+        return []
+    other = [pair.premise for pair in pairs if pair.source.startswith("mnli_")]
     other += [row.text for row in nli.texts(data / "text", "dbpedia14_test")]
     other = [t for t in dict.fromkeys(other) if 60 <= len(t) <= 1200 and nli.key(t) not in held_out]
     texts = [*news, *other]
-    if not news or not texts:
-        return []
     similar = topics.similarity(texts)
     fine = topics.topical(news, topics.Standing.of(similar[: len(news)]), seed=seed, source="topics")
     broad = topics.sectioned(texts, similar, count=options.sections, seed=seed, source="sections")
