@@ -233,6 +233,11 @@ class StageInfo:
     def key(self) -> str:
         return f"{self.name}@{self.version}"
 
+    @property
+    def entails(self) -> bool:
+        """Whether its scores say what follows from a text."""
+        return any(column.endswith(".entailment") for column in self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from textjury.config.schema import EnsembleConfig
 from textjury.ensemble.features import take_rows
 from textjury.ensemble.reference import REFERENCE_TEXTS
-from textjury.ensemble.vote import HIT_PROBABILITY, Profile, StageProfile, Vote, squash
+from textjury.ensemble.vote import HIT_PROBABILITY, OF_QUESTIONS, Profile, StageProfile, Vote, squash
 from textjury.errors import PlanError
 from textjury.types import Scored, SignalBlock, StageInfo, StageSignals, State
 
@@ -235,6 +235,29 @@ def test_stage_that_moves_all_labels_together_has_less_say():
     shares, _ = weighed.contributions(scored)
     assert shares[0, 0, 0] == pytest.approx(4 * shares[0, 1, 1])  # (0.2 / 0.4) squared
     assert weighed.digest != vote.digest
+
+
+def entailing(values):
+    info, signals = one_stage("nli", values)
+    columns = (*info.columns, *(f"{label}.entailment" for label in LABELS))
+    return replace(info, columns=columns), signals
+
+
+def test_entailment_has_less_say_of_a_question_and_the_other_stages_have_more():
+    model, nli = one_stage("model", [[3.0, 0.0, 0.0]] * 4), entailing([[0.0, 3.0, 0.0]] * 4)
+    vote, scored = vote_of(model, nli)
+    texts = ("The card came late.", "Why is my card late?", "My card is late. When will it come?", "late?")
+    shares, _ = vote.contributions(replace(scored, texts=texts))
+    told, asked, half, short = shares[:, 1, 1] / shares[:, 0, 0]
+    assert (told, asked, short) == pytest.approx((1.0, OF_QUESTIONS, OF_QUESTIONS))
+    assert half == pytest.approx(1 - (1 - OF_QUESTIONS) / 2)
+    assert shares[:, :2, :2].sum((1, 2)) == pytest.approx(shares[0, :2, :2].sum())  # the weights still sum to one
+
+
+def test_entailment_decides_questions_alone_when_nothing_else_speaks():
+    vote, scored = vote_of(entailing([[0.0, 3.0, 0.0]] * 2))
+    decision = vote.decide(replace(scored, texts=("It is late.", "Is it late?")))
+    np.testing.assert_allclose(decision.scores[0], decision.scores[1])
 
 
 def test_profile_has_scale_one_when_a_stage_always_says_the_same():
