@@ -78,6 +78,21 @@ def test_a_label_with_topics_scores_the_mean_of_its_three_nearest_wordings(encod
     np.testing.assert_array_equal(blocks["label_billing"].values, plain)
 
 
+def test_evidence_names_the_topics_that_spoke_for_a_label(encoder):
+    topics = ("parcel", "delivery", "tracking", "ship")
+    labels = (LABELS[0], Label(name="shipping", description="goods under way", topics=topics))
+    blocks = _score(_stage(labels=labels), ["parcel tracking please", " "])
+    rows = encoder.window_vectors([encoder.tokenize([t]).ids[0] for t in ("goods under way", *topics)])
+    order = np.argsort(-(blocks["vector"].values[0] @ rows.T), kind="stable")[:3]
+    [evidence] = blocks["label_shipping"].evidence[0]
+    assert evidence.kind == "similarity"
+    assert evidence.label == "shipping"
+    assert evidence.what == ", ".join(("goods under way", *topics)[i] for i in order)
+    assert evidence.score == pytest.approx(blocks["label_shipping"].values[0, 0], abs=1e-4)
+    assert blocks["label_shipping"].evidence[1] == ()
+    assert blocks["label_billing"].evidence[0] == ()
+
+
 def test_fingerprint_changes_for_one_label_only_when_its_topics_change():
     other = (*LABELS[:2], LABELS[2].model_copy(update={"topics": ("signing in",)}))
     before = {p.name: p.fingerprint for p in _stage().parts}

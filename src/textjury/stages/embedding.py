@@ -16,7 +16,7 @@ from textjury.fingerprint import fingerprint
 from textjury.stages.base import Part
 from textjury.stages.loading import Loaded, in_slices, tolerance_of
 from textjury.stages.windowing import cut, mean_by_text
-from textjury.types import FloatArray, SignalBlock, State, TextBatch
+from textjury.types import Evidence, FloatArray, SignalBlock, State, StateArray, TextBatch
 
 if TYPE_CHECKING:
     from textjury.engine.encode import EmbeddingModel
@@ -31,8 +31,8 @@ class EmbeddingStage:
 
     A text longer than the window is the mean of its windows' vectors, weighted by their lengths and brought
     back to length 1. A label's similarity is the cosine to its wording, or with topics the mean of the three
-    highest cosines to its wording and its topics; its part depends on these alone and is derived from the stored
-    vector. Texts without a token abstain.
+    highest cosines to its wording and its topics, and its evidence names these, nearest first; its part depends on them
+    alone and is derived from the stored vector. Texts without a token abstain.
     """
 
     version = 1
@@ -95,7 +95,7 @@ class EmbeddingStage:
                 Part(
                     f"label_{label}",
                     (f"{label}.similarity",),
-                    fingerprint([base, "similarity", label, *wordings]),
+                    fingerprint([base, "similarity", label, *wordings, *(["named"] if len(wordings) > 1 else [])]),
                 )
                 for label, wordings in self._labels.items()
             ),
@@ -122,16 +122,33 @@ class EmbeddingStage:
         )
 
     def _similarity(self, part: Part, vector: SignalBlock) -> SignalBlock:
-        cosines = np.nan_to_num(vector.values) @ self._wording(part.name.removeprefix("label_")).T
-        nearest = np.sort(cosines, axis=1)[:, -NEAREST:]
+        label = part.name.removeprefix("label_")
+        cosines = np.nan_to_num(vector.values) @ self._wording(label).T
+        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAREST]
+        scores = np.take_along_axis(cosines, nearest, axis=1).mean(axis=1, keepdims=True)
         return SignalBlock.make(
             part.columns,
-            nearest.mean(axis=1, keepdims=True),
+            scores,
+            evidence=self._named(label, nearest, scores[:, 0], vector.state),
             state=vector.state,
             tokens_read=vector.tokens_read,
             tokens_total=vector.tokens_total,
             faults=vector.faults,
         )
+
+    def _named(
+        self, label: str, nearest: np.ndarray, scores: np.ndarray, state: StateArray
+    ) -> list[tuple[Evidence, ...]]:
+        """Which of a label's wording and topics spoke for it; nothing where there is only the wording."""
+        wordings = self._labels[label]
+        if len(wordings) == 1:
+            return [()] * len(scores)
+        return [
+            (Evidence("similarity", ", ".join(wordings[i] for i in row), label, score=round(float(score), 4)),)
+            if spoke == State.OK
+            else ()
+            for row, score, spoke in zip(nearest, scores, state, strict=True)
+        ]
 
     def _wording(self, label: str) -> FloatArray:
         """Unit vectors of a label's wording and topics ``[w, d]``, each encoded alone: none depends on another label."""
