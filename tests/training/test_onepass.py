@@ -17,7 +17,6 @@ from textjury.engine.encode import OnePassNliModel
 from textjury.engine.models import close_model, locate, open_model
 from textjury.text.subjects import SUBJECTS
 from textjury.training import adapter, concepts, loop, measure, nli, onepass, runs, topics
-from textjury.training.batches import IGNORED
 from textjury.training.blocks import Block, block_loss, collate_blocks, encode, grouped
 from textjury.training.data import LabelledText, Pair, Sentence
 from textjury.training.recast import recast_blocks
@@ -121,13 +120,29 @@ def test_logits_of_a_hypothesis_do_not_depend_on_its_neighbours_in_training_eith
 
 def test_loss_also_chooses_among_hypotheses_when_exactly_one_is_true() -> None:
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.5, 0.0]])
-    labels, rows = torch.tensor([0, 1, 0, 0]), torch.tensor([0, 0, 1, 1])
+    truth, rows = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 1, 1])
+    labels = torch.tensor([0, 1, 0, 0])
     plain = torch.nn.functional.cross_entropy(logits, labels)
     choice = torch.logsumexp(torch.tensor([1.0, -1.0]), 0) - 1.0  # the second row has two true ones: not asked
-    torch.testing.assert_close(block_loss(logits, labels, rows), plain + 0.5 * choice)
+    torch.testing.assert_close(block_loss(logits, truth, rows), plain + 0.5 * choice)
     torch.testing.assert_close(
-        block_loss(logits[2:], labels[2:], rows[2:] - 1), torch.nn.functional.cross_entropy(logits[2:], labels[2:])
+        block_loss(logits[2:], truth[2:], rows[2:] - 1), torch.nn.functional.cross_entropy(logits[2:], labels[2:])
     )
+
+
+def test_what_is_only_probable_is_learned_as_such_and_never_chosen(base: Path) -> None:
+    tokenizer = adapter.load_tokenizer(base)
+    judged = [
+        Pair("apple", "pear", True, "judged", belief=(0.75, 0.25, 0.0)),
+        Pair("apple", "plum", False, "s", "neutral"),
+    ]
+    batch = collate_blocks(encode(grouped(judged, random.Random(1)), tokenizer, max_tokens=16))
+    assert sorted(batch["truth"].tolist()) == [0, 0.75]
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    probable, rows = torch.tensor([0.75, 0.0]), torch.tensor([0, 0])
+    said = logits.log_softmax(1)
+    wanted = -(0.75 * said[0, 0] + 0.25 * said[0, 1] + said[1, 1]) / 2
+    torch.testing.assert_close(block_loss(logits, probable, rows), wanted)
 
 
 def test_pairs_of_a_premise_share_blocks_of_at_most_six() -> None:
@@ -223,11 +238,11 @@ def test_training_also_tells_neutral_from_contradicted_where_pairs_say_so(base: 
     model = onepass.start(base=base, seed=1, begin=None, dropout=0.0).eval()
     pairs = [Pair("apple", "pear", False, "s", "neutral"), Pair("apple", "plum", False, "s", "contradiction")]
     known = collate_blocks(encode(grouped(pairs, random.Random(1)), tokenizer, max_tokens=16))
-    assert sorted(known["relations"].tolist()) == [1, 2]
+    assert sorted(known["beliefs"].tolist()) == [[0, 0, 1], [0, 1, 0]]
     blank = collate_blocks(encode([Block("apple", ("pear", "plum"), (False, False))], tokenizer, max_tokens=16))
-    assert set(blank["relations"].tolist()) == {IGNORED}
+    assert not blank["beliefs"].any()
     with torch.inference_mode():
-        assert model(**known).loss > model(**{**known, "relations": blank["relations"]}).loss
+        assert model(**known).loss > model(**{**known, "beliefs": blank["beliefs"]}).loss
     assert not any("finer" in name for name in model.model.state_dict())
 
 

@@ -235,7 +235,7 @@ def _module(located: LocatedModel) -> Any:
         output_loading_info=True,
     )
     _refuse_random_parts(located, report)
-    return _merged(module, located.adapter) if located.adapter else module
+    return merge(module, located.adapter) if located.adapter else module
 
 
 def _refuse_random_parts(located: LocatedModel, report: Mapping[str, Any]) -> None:
@@ -260,7 +260,8 @@ def _refuse_random_parts(located: LocatedModel, report: Mapping[str, Any]) -> No
         )
 
 
-def _merged(module: Any, adapter: Path) -> Any:
+def merge(module: Any, adapter: Path) -> Any:
+    """The module with the adapter in this folder in its weights: LoRA of ``peft``, or differences of a one-pass model."""
     settings = read_json(adapter / ADAPTER_CONFIG)
     if settings.get("format") == DELTA_FORMAT:
         return _with_delta(module, adapter / ADAPTER_WEIGHTS)

@@ -1,6 +1,6 @@
 """Make the embedded adapters again, and measure them.
 
-``python -m textjury.training nli|nli-onepass|ner|evaluate-nli|evaluate-nli-onepass|evaluate-ner --help``
+``python -m textjury.training nli|nli-onepass|ner|teacher|judge|evaluate-nli|evaluate-nli-onepass|evaluate-ner --help``
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ LOOPS = {
     "nli": loop.Options(token_budget=3072),
     "nli-onepass": loop.Options(learning_rate=1.5e-4, token_budget=4096, measure_every=400),
     "ner": loop.Options(learning_rate=1.5e-3, token_budget=2048),
+    "teacher": loop.Options(learning_rate=4e-5, token_budget=2048, measure_every=500),
 }
 LORAS = {
     "nli": adapter.LoraOptions(),
     "nli-onepass": adapter.LoraOptions(dropout=0.1),
     "ner": adapter.LoraOptions(dropout=0.1),
+    "teacher": adapter.LoraOptions(dropout=0.1),
 }
 
 
@@ -32,7 +34,15 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True)
     for task, options in LOOPS.items():
         _add_training(commands.add_parser(task, help=f"train the {task} adapter"), options, LORAS[task])
-        _add_evaluation(commands.add_parser(f"evaluate-{task}", help=f"measure an exported {task} adapter"))
+        if task != "teacher":
+            _add_evaluation(commands.add_parser(f"evaluate-{task}", help=f"measure an exported {task} adapter"))
+    judge = commands.add_parser("judge", help="let a teacher judge pairs that nobody labelled")
+    judge.add_argument("--data", type=Path, required=True, help="folder with nli/")
+    judge.add_argument("--teacher", type=Path, required=True, help="folder of the trained teacher")
+    judge.add_argument("--out", type=Path, required=True, help="Parquet file for pairs and probabilities")
+    judge.add_argument("--base", type=Path, help="folder of the encoder (default: the packaged MiniLM)")
+    judge.add_argument("--count", type=int, default=60_000, help="pairs at most")
+    judge.add_argument("--seed", type=int, default=13)
     return whole
 
 
@@ -47,7 +57,15 @@ def _add_training(command: argparse.ArgumentParser, defaults: loop.Options, lora
     command.add_argument("--token-budget", type=int, default=defaults.token_budget, help="padded tokens per step")
     command.add_argument("--measure-every", type=int, default=defaults.measure_every, help="steps")
     command.add_argument("--seed", type=int, default=defaults.seed)
-    command.add_argument("--begin", type=Path, help="one-pass model: folder of the LoRA adapter to start from")
+    command.add_argument("--begin", type=Path, help="one-pass model: folder of the adapter to start from")
+    command.add_argument(
+        "--judged", type=Path, help="one-pass model: pairs that a teacher judged, of the command judge"
+    )
+    command.add_argument("--frozen", type=int, default=4, help="teacher: layers that stay as they are, from below")
+    for name, usual in card.MIXTURE.items():
+        command.add_argument(
+            f"--{name}", type=type(usual), default=usual, help="one-pass model: rows, or share of passes"
+        )
     command.add_argument("--rank", type=int, default=lora.rank)
     command.add_argument("--dropout", type=float, default=lora.dropout, help="of the encoder while training")
 
@@ -74,8 +92,11 @@ def train(options: argparse.Namespace) -> None:
     )
     if options.command == "nli":
         runs.train_nli(run, nli.Mixture())
+    elif options.command == "teacher":
+        runs.train_teacher(run, frozen=options.frozen)
     elif options.command == "nli-onepass":
-        runs.train_onepass(run, onepass.Mixture(), begin=options.begin)
+        rows = onepass.Mixture(**{name: getattr(options, name) for name in card.MIXTURE})
+        runs.train_onepass(run, rows, begin=options.begin, judged=options.judged)
     else:
         runs.train_ner(run, ner.Corpus())
 
@@ -96,7 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        (evaluate if options.command.startswith("evaluate-") else train)(options)
+        if options.command == "judge":
+            base = options.base or adapter.base_folder()
+            runs.judge(options.data, options.teacher, options.out, base=base, count=options.count, seed=options.seed)
+        else:
+            (evaluate if options.command.startswith("evaluate-") else train)(options)
     except TextjuryError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

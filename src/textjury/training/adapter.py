@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as chatter
 
+from textjury.engine.load import merge
 from textjury.errors import ModelError, Problem
 
 BASE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -119,8 +120,7 @@ def export(model: PeftModel, folder: Path) -> str:
 def merged(task: str, adapter: Path, labels: tuple[str, ...], *, base: Path) -> torch.nn.Module:
     """The base with an exported adapter merged into its weights, ready for evaluation."""
     with _quiet():
-        model = PeftModel.from_pretrained(load_base(task, base, labels), str(adapter))
-    whole: torch.nn.Module = model.merge_and_unload()
+        whole: torch.nn.Module = merge(load_base(task, base, labels), adapter)
     return whole.eval()
 
 

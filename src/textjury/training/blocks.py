@@ -15,24 +15,27 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from textjury.training.batches import IGNORED
-from textjury.training.data import RELATIONS, Pair
+from textjury.training.data import RELATIONS, Belief, Pair
 
 LISTWISE = 0.5
 """Weight of the choice among the hypotheses of a text of which exactly one is true."""
 FINER = 0.5
 """Weight of telling neutral from contradicted where the pairs say so."""
+UNKNOWN: Belief = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A text, hypotheses about it, and which of them follow; ``relations`` names the three-way label where known."""
+    """A text, hypotheses about it, and which of them follow.
+
+    ``beliefs``: per hypothesis the probabilities of ``data.RELATIONS``, ``UNKNOWN`` where nothing says; or empty.
+    """
 
     text: str
     hypotheses: tuple[str, ...]
     entailed: tuple[bool, ...]
     source: str = ""
-    relations: tuple[str, ...] = ()
+    beliefs: tuple[Belief, ...] = ()
 
     @classmethod
     def shuffled(
@@ -48,7 +51,7 @@ class BlockItem:
     """Token ids of a block with what the mask and the head need.
 
     ``segments``: 0 for the text, j for the j-th hypothesis. ``ends``: where each hypothesis' last separator is.
-    ``relations``: the class of ``data.RELATIONS`` per hypothesis, or ``IGNORED``; empty where none is known.
+    ``beliefs``: those of the block; empty where none is known.
     """
 
     ids: Sequence[int]
@@ -56,7 +59,7 @@ class BlockItem:
     segments: Sequence[int]
     ends: Sequence[int]
     entailed: Sequence[bool]
-    relations: Sequence[int] = ()
+    beliefs: Sequence[Belief] = ()
 
 
 def worded(template: str, name: str, chance: random.Random) -> str:
@@ -75,10 +78,18 @@ def grouped(pairs: Iterable[Pair], chance: random.Random, *, most: int = 6) -> l
         for start in range(0, len(mine), most):
             some = mine[start : start + most]
             chance.shuffle(some)
-            columns = zip(*((pair.hypothesis, pair.entailed, pair.relation) for pair in some), strict=True)
-            hypotheses, entailed, relations = columns
-            blocks.append(Block(premise, hypotheses, entailed, some[0].source, relations))
+            columns = zip(*((pair.hypothesis, pair.entailed, believed(pair)) for pair in some), strict=True)
+            hypotheses, entailed, beliefs = columns
+            blocks.append(Block(premise, hypotheses, entailed, some[0].source, beliefs))
     return blocks
+
+
+def believed(pair: Pair) -> Belief:
+    """What is held of a pair: a teacher's probabilities, or certainty where a person said it."""
+    if pair.belief is not None:
+        return pair.belief
+    entailment, neutral, contradiction = (float(pair.relation == name) for name in RELATIONS)
+    return (entailment, neutral, contradiction)
 
 
 def encode(
@@ -108,13 +119,14 @@ def _item(text: list[int], hypotheses: Sequence[list[int]], block: Block) -> Blo
         positions += range(len(text), len(text) + len(hypothesis))
         segments += [number] * len(hypothesis)
         ends.append(len(ids) - 1)
-    known = [RELATIONS.index(name) if name in RELATIONS else IGNORED for name in block.relations]
-    return BlockItem(ids, positions, segments, ends, block.entailed, known)
+    return BlockItem(ids, positions, segments, ends, block.entailed, block.beliefs)
 
 
 def collate_blocks(items: Sequence[BlockItem], *, pad: int = 0, device: str = "cpu") -> dict[str, torch.Tensor]:
     """int64 ``input_ids, position_ids, segments [rows, longest]`` (segment -1: padding), and per hypothesis
-    ``rows, ends, labels, relations [hypotheses]`` (class 0 is entailment)."""
+    ``rows, ends [hypotheses]`` and float32 ``truth [hypotheses]``, ``beliefs [hypotheses, 3]``.
+
+    ``truth``: 1 entailed, 0 not, between them as probable as a teacher holds it."""
     longest = max(len(item.ids) for item in items)
 
     def padded(rows: Iterable[Sequence[int]], fill: int) -> torch.Tensor:
@@ -126,10 +138,26 @@ def collate_blocks(items: Sequence[BlockItem], *, pad: int = 0, device: str = "c
         "segments": padded((item.segments for item in items), -1),
         "rows": torch.tensor([row for row, item in enumerate(items) for _ in item.ends]),
         "ends": torch.tensor([end for item in items for end in item.ends]),
-        "labels": torch.tensor([0 if true else 1 for item in items for true in item.entailed]),
-        "relations": torch.tensor([r for item in items for r in item.relations or [IGNORED] * len(item.ends)]),
+        "beliefs": torch.tensor([b for item in items for b in item.beliefs or [UNKNOWN] * len(item.ends)]),
     }
+    entailed = torch.tensor([float(true) for item in items for true in item.entailed])
+    batch["truth"] = torch.where(batch["beliefs"].sum(1) > 0, batch["beliefs"][:, 0], entailed)
     return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+class Dropout(torch.nn.Module):
+    """Dropout by random bytes, so ``p`` is rounded to 1/256: four elements per 32-bit draw cost a quarter of torch's own."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.cut = round(p * 256)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if not self.training or not self.cut:
+            return hidden
+        words = torch.randint(-(2**31), 2**31, (-(-hidden.numel() // 4),), dtype=torch.int32, device=hidden.device)
+        kept = words.view(torch.uint8)[: hidden.numel()].view(hidden.shape) >= self.cut
+        return hidden * kept * (256 / (256 - self.cut))
 
 
 class OnePass(torch.nn.Module):
@@ -150,10 +178,10 @@ class OnePass(torch.nn.Module):
         segments: torch.Tensor,
         rows: torch.Tensor,
         ends: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        relations: torch.Tensor | None = None,
+        truth: torch.Tensor | None = None,
+        beliefs: torch.Tensor | None = None,
     ) -> Any:
-        """``logits`` float ``[hypotheses, classes]``, and with labels the ``loss``."""
+        """``logits`` float ``[hypotheses, classes]``, and with ``truth`` the ``loss``."""
         allowed = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
         allowed &= segments[:, None, :] >= 0
         hidden = self.model.bert.encoder(
@@ -165,13 +193,12 @@ class OnePass(torch.nn.Module):
         pooler = self.model.bert.pooler
         pooled = pooler.activation(pooler.dense(hidden[rows, ends]))
         logits = self.model.classifier(pooled).float()
-        if labels is None:
+        if truth is None:
             return _Scored(logits, None)
-        loss = block_loss(logits, labels, rows)
-        if relations is not None:
+        loss = block_loss(logits, truth, rows)
+        if beliefs is not None:
             finer = self.finer(pooled).float()  # unknown ones count as 0 in the mean over all hypotheses
-            told = torch.nn.functional.cross_entropy(finer, relations, ignore_index=IGNORED, reduction="sum")
-            loss = loss + FINER * told / len(relations)
+            loss = loss - FINER * (beliefs * finer.log_softmax(1)).sum() / len(beliefs)
         return _Scored(logits, loss)
 
 
@@ -188,12 +215,16 @@ class _Scored:
     loss: torch.Tensor | None
 
 
-def block_loss(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Cross entropy per hypothesis, plus the choice among the hypotheses of rows with one true and some false."""
-    loss = torch.nn.functional.cross_entropy(logits, labels)
+def block_loss(logits: torch.Tensor, truth: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Cross entropy per hypothesis, plus the choice among the hypotheses of rows with one true and some false.
+
+    Rows with a hypothesis that is only probable are not asked to choose.
+    """
+    loss = torch.nn.functional.cross_entropy(logits, torch.stack([truth, 1 - truth], 1))
     count = int(rows.max()) + 1
-    true, asked = torch.bincount(rows[labels == 0], minlength=count), torch.bincount(rows, minlength=count)
-    choosable = ((true == 1) & (asked > 1))[rows]
+    true, asked = torch.bincount(rows[truth == 1], minlength=count), torch.bincount(rows, minlength=count)
+    unsure = torch.bincount(rows[(truth > 0) & (truth < 1)], minlength=count)
+    choosable = ((true == 1) & (asked > 1) & (unsure == 0))[rows]
     if not bool(choosable.any()):
         return loss
     margin = (logits[:, 0] - logits[:, 1]).masked_fill(~choosable, float("-inf"))
@@ -201,6 +232,6 @@ def block_loss(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor) -
     first = torch.cumsum(asked, 0) - asked
     place = torch.arange(len(rows), device=rows.device) - first[rows]
     table[rows, place] = margin
-    chosen = torch.nonzero((labels == 0) & choosable).squeeze(1)
+    chosen = torch.nonzero((truth == 1) & choosable).squeeze(1)
     each = table[rows[chosen]].logsumexp(1) - margin[chosen]
     return loss + LISTWISE * each.mean()

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from textjury.errors import ModelError, Problem
-from textjury.training import adapter
+from textjury.training import adapter, onepass
 from textjury.training.loop import Progress
 
 MAX_TOKENS = {"nli": 256, "nli-onepass": 256, "ner": 512}
+# The counts of rows that a command line may change, with their defaults.
+MIXTURE = {field.name: field.default for field in fields(onepass.Mixture) if field.name != "max_tokens"}
 Scores = dict[str, dict[str, float | int | str]]
 
 _TITLES = {
@@ -204,24 +207,54 @@ def _method(recipe: dict[str, Any]) -> str:
             f"Rank {lora['rank']}, alpha {lora['alpha']}, encoder dropout {lora['dropout']}, "
             "every linear layer of attention and feed-forward, trained head."
         )
-    begin = (
-        f"starting from the LoRA adapter `{recipe['begin'][:16]}`" if recipe["begin"] else "starting from the encoder"
-    )
+    begin, judged = recipe["begin"], recipe.get("judged")
+    begin = f"starting from the adapter `{begin['sha256'][:16]}`" if begin else "starting from the encoder"
     return f"""All layers but the embeddings, {begin}, dropout {recipe["dropout"]} on the layers' outputs. An item is a text with up to
 six hypotheses ({recipe["data"]["hypotheses"]:,} in all): each attends to the text and to itself, the text to itself alone. The loss is cross entropy
 per hypothesis plus, where exactly one of several is true, half the cross entropy of choosing it, plus, where pairs tell neutral from
-contradicted, half the cross entropy of a second head for the three, which is not shipped."""
+contradicted, half the cross entropy of a second head for the three, which is not shipped.{_taught(judged) if judged else ""}"""
+
+
+def _taught(judged: dict[str, Any]) -> str:
+    teacher = judged["teacher"]
+    scores = ", ".join(f"{name.replace('_', '-')} {value:.3f}" for name, value in teacher["scores"].items())
+    return f"""
+{judged["pairs"]:,} pairs are as probable as a teacher holds them: all-mpnet-base-v2 (12 layers, 768 wide, Apache-2.0, SHA-256 `{teacher["base"]}`),
+trained on the same human pairs ({teacher["trained"]["rows"]:,} rows, {teacher["trained"]["minutes"]} minutes; on the measured sample of MultiNLI dev {scores}). It is not shipped."""
 
 
 def command(manifest: dict[str, Any]) -> str:
-    """The command line that trains the adapter again, in the steps that it really took."""
-    run = manifest["recipe"]["loop"]
-    steps = manifest["trained"]["steps"]
-    return (
+    """The command lines that train the adapter again, in the steps that it really took."""
+    recipe, steps = manifest["recipe"], manifest["trained"]["steps"]
+    run = recipe["loop"]
+    line = (
         f"python -m textjury.training {kind_of(manifest)} --data DATA --out OUT --steps {steps} --seed {manifest['seed']}"
         f" --learning-rate {run['learning_rate']} --token-budget {run['token_budget']}"
-        + (" --begin src/textjury/embedded/nli" if manifest["recipe"].get("begin") else "")
     )
+    first: list[str] = []
+    if judged := recipe.get("judged"):
+        first += _judging(judged)
+        line += " --judged judged.parquet"
+    if begin := recipe.get("begin"):
+        first.append(begin["command"].replace("--out OUT", "--out FIRST"))
+        line += " --begin FIRST"
+    line += "".join(
+        f" --{name} {recipe['data'][name]:g}"
+        for name, usual in MIXTURE.items()
+        if recipe["data"].get(name, usual) != usual
+    )
+    return "\n".join([*first, line])
+
+
+def _judging(judged: dict[str, Any]) -> list[str]:
+    """The command lines of the teacher and of what it judged."""
+    teacher = judged["teacher"]
+    run = teacher["recipe"]["loop"]
+    return [
+        f"python -m textjury.training teacher --data DATA --base all-mpnet-base-v2 --out TEACHER --steps {teacher['trained']['steps']}"
+        f" --seed {run['seed']} --learning-rate {run['learning_rate']} --token-budget {run['token_budget']} --frozen {teacher['recipe']['frozen']}",
+        f"python -m textjury.training judge --data DATA --teacher TEACHER --out judged.parquet --count {judged['pairs']} --seed {judged['seed']}",
+    ]
 
 
 def _clock(run: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ Formats (all UTF-8):
 
 - pairs: Parquet with ``premise, hypothesis, label``, optional ``source``; labels entailment, neutral,
   contradiction, not_entailment
+- judged pairs: Parquet with ``premise, hypothesis, entailment, neutral, contradiction``, the last three probabilities
 - texts: Parquet with ``text, label``, optional ``domain`` (or ``genre``) and ``split``
 - entities: ``token<TAB>tag`` per line, BIO tags, an empty line between sentences, ``# source = NAME``
   above one
@@ -11,10 +12,12 @@ Formats (all UTF-8):
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,18 +26,24 @@ from textjury.errors import Problem, SourceError, shown
 
 ENTAILED = {"entailment": True, "neutral": False, "contradiction": False, "not_entailment": False}
 RELATIONS = ("entailment", "neutral", "contradiction")
+Belief = tuple[float, float, float]  # probabilities of RELATIONS
+_NOTE = b"textjury"
 _TAG = re.compile(r"O|[BI]-\S+")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A premise with a hypothesis that does or does not follow from it; ``relation`` is the file's label, if any."""
+    """A premise with a hypothesis that does or does not follow from it.
+
+    ``relation`` is the file's label, if any; ``belief`` what a teacher holds of a pair that nobody labelled.
+    """
 
     premise: str
     hypothesis: str
     entailed: bool
     source: str = ""
     relation: str = ""
+    belief: Belief | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,33 @@ def read_pairs(path: Path) -> list[Pair]:
         )
     columns = (_column(table, "premise"), _column(table, "hypothesis"), labels, _column(table, "source"))
     return [Pair(p, h, ENTAILED[label], source, label) for p, h, label, source in zip(*columns, strict=True)]
+
+
+def read_judged(path: Path) -> list[Pair]:
+    """All pairs of a Parquet file that a teacher judged (``premise, hypothesis`` and a column per relation)."""
+    table = _table(path, required=("premise", "hypothesis", *RELATIONS))
+    texts = (_column(table, name) for name in ("premise", "hypothesis"))
+    beliefs = zip(*(table.column(name).to_pylist() for name in RELATIONS), strict=True)
+    return [Pair(p, h, b[0] > 0.5, "judged", belief=b) for p, h, b in zip(*texts, beliefs, strict=True)]
+
+
+def judge_note(path: Path) -> dict[str, Any]:
+    """Who judged the pairs of a file, and how they were made."""
+    note: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(_NOTE, b"{}"))
+    return note
+
+
+def write_judged(path: Path, pairs: Sequence[Pair], beliefs: Sequence[Belief], *, note: Mapping[str, Any]) -> None:
+    """The file that ``read_judged`` reads, with a ``note`` for ``judge_note``."""
+    columns: dict[str, pa.Array] = {
+        "premise": pa.array([pair.premise for pair in pairs], pa.string()),
+        "hypothesis": pa.array([pair.hypothesis for pair in pairs], pa.string()),
+    }
+    columns |= {
+        name: pa.array(said, pa.float32()) for name, said in zip(RELATIONS, zip(*beliefs, strict=True), strict=True)
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns).replace_schema_metadata({_NOTE: json.dumps(note)}), path)
 
 
 def read_texts(path: Path) -> list[LabelledText]:

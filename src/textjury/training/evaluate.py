@@ -18,13 +18,13 @@ from textjury.training.nli import LABELS, encode
 Row = TypeVar("Row")
 
 
-def logits(model: torch.nn.Module, items: Sequence[Item], *, budget: int = 4096) -> list[torch.Tensor]:
+def logits(model: torch.nn.Module, items: Sequence[Item], *, budget: int = 4096, pad: int = 0) -> list[torch.Tensor]:
     """Per item, in its order: float32 ``[classes]``, or ``[tokens, classes]`` without padding."""
     device = next(model.parameters()).device.type
     lengths = [len(item.ids) for item in items]
     found: dict[int, torch.Tensor] = {}
     for rows in cut(sorted(range(len(items)), key=lengths.__getitem__), lengths, budget=budget):
-        batch = collate([items[row] for row in rows], device=device)
+        batch = collate([items[row] for row in rows], pad=pad, device=device)
         batch.pop("labels")
         with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=has_bf16(device)):
             scores = model(**batch).logits.float().cpu()

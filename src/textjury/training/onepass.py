@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textjury.training import adapter, concepts, nli, topics
 from textjury.training.batches import cut
-from textjury.training.blocks import Block, BlockItem, OnePass, collate_blocks, encode, grouped
-from textjury.training.data import LabelledText, Pair, read_sentences
+from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
+from textjury.training.data import LabelledText, Pair, read_judged, read_sentences
 from textjury.training.loop import has_bf16
 from textjury.training.recast import recast_blocks
 
@@ -40,12 +40,13 @@ NEWS = frozenset({"gmb", "uner_ewt", "wikigold", "crossner_politics", "crossner_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """How many texts of each recast kind, and the share of ``PASSES`` over the human pairs.
+    """How many texts of each recast kind, the share of ``PASSES`` over the human pairs, and the passes over judged ones.
 
     ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``.
     """
 
     human: float = 1.0
+    taught: float = 2.0
     topics: int = 16_000
     sections: int = 24_000
     clinc: int = 14_000
@@ -55,8 +56,8 @@ class Mixture:
     max_tokens: int = 192
 
 
-def mixture(data: Path, options: Mixture, *, seed: int) -> list[Block]:
-    """Blocks from a folder with ``nli/``, ``text/`` and ``ner/``; no premise of a held-out file among them."""
+def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = None) -> list[Block]:
+    """Blocks from a folder with ``nli/``, ``text/`` and ``ner/`` and from a teacher's file, without held-out premises."""
     chance = random.Random(f"{seed}/onepass")
     held_out = nli.held_out_premises(data / "nli")
     pairs = nli.pairs_of(data / "nli", PASSES, held_out)
@@ -65,20 +66,24 @@ def mixture(data: Path, options: Mixture, *, seed: int) -> list[Block]:
         *about_topics(data, pairs, held_out, options, seed=seed),
         *recast_sets(data / "text", options, seed=seed),
     ]
+    if judged:
+        taught = [pair for pair in read_judged(judged) if nli.key(pair.premise) not in held_out]
+        blocks += regrouped(taught, options.taught, chance)
     chance.shuffle(blocks)
     return blocks
 
 
 def human(pairs: Sequence[Pair], share: float, chance: random.Random) -> list[Block]:
-    """Every source as often as ``PASSES`` says, grouped anew in every pass."""
-    blocks: list[Block] = []
-    for source, pool in nli.by_source(pairs, PASSES).items():
-        left = PASSES[source] * share
-        while left > 0:
-            some = pool if left >= 1 else chance.sample(pool, round(left * len(pool)))
-            blocks += grouped(some, chance)
-            left -= 1
-    return blocks
+    """Every source as often as ``PASSES`` says times ``share``, grouped anew in every pass."""
+    pools = nli.by_source(pairs, PASSES)
+    return [block for source, pool in pools.items() for block in regrouped(pool, PASSES[source] * share, chance)]
+
+
+def regrouped(pool: Sequence[Pair], passes: float, chance: random.Random) -> Iterator[Block]:
+    """The pairs in blocks, as often as ``passes`` says; a part of a pass is drawn."""
+    while passes > 0:
+        yield from grouped(pool if passes >= 1 else chance.sample(list(pool), round(passes * len(pool))), chance)
+        passes -= 1
 
 
 def about_topics(data: Path, pairs: Sequence[Pair], held_out: Set[str], options: Mixture, *, seed: int) -> list[Block]:
@@ -152,21 +157,6 @@ def start(*, base: Path, seed: int, begin: Path | None, dropout: float) -> OnePa
     return OnePass(model)
 
 
-class Dropout(torch.nn.Module):
-    """Dropout by random bytes, so ``p`` is rounded to 1/256: four elements per 32-bit draw cost a quarter of torch's own."""
-
-    def __init__(self, p: float):
-        super().__init__()
-        self.cut = round(p * 256)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if not self.training or not self.cut:
-            return hidden
-        words = torch.randint(-(2**31), 2**31, (-(-hidden.numel() // 4),), dtype=torch.int32, device=hidden.device)
-        kept = words.view(torch.uint8)[: hidden.numel()].view(hidden.shape) >= self.cut
-        return hidden * kept * (256 / (256 - self.cut))
-
-
 def margins(model: OnePass, items: Sequence[BlockItem], *, budget: int = 4096) -> list[list[float]]:
     """Per item: for every hypothesis the logit of entailment less that of not entailed."""
     device = next(model.parameters()).device.type
@@ -174,7 +164,7 @@ def margins(model: OnePass, items: Sequence[BlockItem], *, budget: int = 4096) -
     found: list[list[float]] = [[] for _ in items]
     for rows in cut(sorted(range(len(items)), key=lengths.__getitem__), lengths, budget=budget):
         batch = collate_blocks([items[row] for row in rows], device=device)
-        del batch["labels"], batch["relations"]
+        del batch["truth"], batch["beliefs"]
         with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=has_bf16(device)):
             logits = model(**batch).logits.float().cpu()
         for place, margin in zip(batch["rows"].tolist(), (logits[:, 0] - logits[:, 1]).tolist(), strict=True):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
 
-from textjury.training import adapter, card, evaluate, loop, ner, nli, onepass
-from textjury.training.batches import Item
+from textjury.training import adapter, card, evaluate, loop, ner, nli, onepass, teacher, variants
+from textjury.training.batches import Item, collate
 from textjury.training.blocks import OnePass, collate_blocks
 from textjury.training.blocks import encode as encode_blocks
+from textjury.training.data import judge_note, write_judged
 
 MEASURED_ROWS = 800  # of the held-out set, during training
 
@@ -61,10 +64,55 @@ def train_ner(run: Run, corpus: ner.Corpus) -> loop.Progress:
     return _train(run, "ner", ner.TAGS, items=items, rows=asdict(corpus), measure=measure if held else None)
 
 
-def train_onepass(run: Run, mixture: onepass.Mixture, *, begin: Path | None) -> loop.Progress:
-    """Train and export the one-pass NLI model, from the LoRA adapter in ``begin`` if one is given."""
+def train_teacher(run: Run, *, frozen: int) -> loop.Progress:
+    """Train the teacher and save it as an ordinary model folder."""
     tokenizer = adapter.load_tokenizer(run.base)
-    blocks = onepass.mixture(run.data, mixture, seed=run.loop.seed)
+    items = teacher.encode(teacher.mixture(run.data / "nli", seed=run.loop.seed), tokenizer)
+    loop.log.info("%d rows, %d tokens", len(items), sum(len(item.ids) for item in items))
+    held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=run.loop.seed)
+    model = teacher.start(run.base, seed=run.loop.seed, frozen=frozen, dropout=run.lora.dropout)
+
+    def measure(trained: torch.nn.Module) -> dict[str, float]:
+        assert isinstance(trained, teacher.Teacher)
+        return teacher.accuracy(trained, held, tokenizer)
+
+    progress = loop.train(
+        model, items, run.loop,
+        folder=run.checkpoint, collate=partial(collate, pad=tokenizer.pad_token_id), measure=measure if held else None,
+        stop_after=run.stop_after,
+    )  # fmt: skip
+    model.model.save_pretrained(run.out, safe_serialization=True)
+    tokenizer.save_pretrained(run.out)
+    manifest = {
+        "base": adapter.sha256(run.base / "model.safetensors"),
+        "sha256": adapter.sha256(run.out / "model.safetensors"),
+        "recipe": {"loop": asdict(run.loop), "dropout": run.lora.dropout, "frozen": frozen, "passes": teacher.PASSES},
+        "trained": {"rows": progress.rows, "steps": progress.step, "minutes": round(progress.seconds / 60, 1)},
+        "scores": card.last_scores(progress),
+    }
+    card.write_json(run.out / "manifest.json", manifest)
+    card.write_json(run.out / "curve.json", progress.curve)
+    return progress
+
+
+def judge(data: Path, folder: Path, out: Path, *, base: Path, count: int, seed: int) -> None:
+    """Let the teacher in ``folder`` judge pairs that nobody labelled, and write them to ``out``."""
+    pairs = variants.variants(data, base=base, count=count, seed=seed)
+    loop.log.info("%d pairs to judge", len(pairs))
+    beliefs = teacher.judge(teacher.load(folder), pairs, adapter.load_tokenizer(folder))
+    taught = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    write_judged(out, pairs, beliefs, note={"teacher": taught, "pairs": len(pairs), "seed": seed})
+    loop.log.info(
+        "%.3f entailed, %.3f neutral, %.3f contradicted", *(sum(b) / len(pairs) for b in zip(*beliefs, strict=True))
+    )
+
+
+def train_onepass(
+    run: Run, mixture: onepass.Mixture, *, begin: Path | None = None, judged: Path | None = None
+) -> loop.Progress:
+    """Train and export the one-pass NLI model, from the adapter in ``begin`` and with the pairs in ``judged`` if given."""
+    tokenizer = adapter.load_tokenizer(run.base)
+    blocks = onepass.mixture(run.data, mixture, seed=run.loop.seed, judged=judged)
     items = encode_blocks(blocks, tokenizer, max_tokens=mixture.max_tokens)
     asked = sum(len(item.ends) for item in items)
     loop.log.info("%d texts, %d hypotheses, %d tokens", len(items), asked, sum(len(item.ids) for item in items))
@@ -73,7 +121,8 @@ def train_onepass(run: Run, mixture: onepass.Mixture, *, begin: Path | None) -> 
     recipe = {
         "loop": asdict(run.loop),
         "dropout": run.lora.dropout,
-        "begin": adapter.sha256(begin / "adapter_model.safetensors") if begin else None,
+        "begin": begun(begin) if begin else None,
+        "judged": {"sha256": adapter.sha256(judged), **judge_note(judged)} if judged else None,
         "data": {"rows": len(items), "hypotheses": asked, **asdict(mixture), "passes": onepass.PASSES},
     }
 
@@ -96,6 +145,12 @@ def train_onepass(run: Run, mixture: onepass.Mixture, *, begin: Path | None) -> 
     )  # fmt: skip
     export(model, progress)
     return progress
+
+
+def begun(folder: Path) -> dict[str, str]:
+    """What the papers of a run say of the adapter that it started from."""
+    manifest = card.read_manifest(folder)
+    return {"sha256": manifest["adapter_sha256"], "command": card.command(manifest)}
 
 
 def _train(

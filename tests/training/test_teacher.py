@@ -1,0 +1,161 @@
+"""The teacher, the pairs that it judges, and what the one-pass model learns of them, on rows that the tests make."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from textjury.training import adapter, card, loop, nli, onepass, runs, teacher, variants
+from textjury.training.data import RELATIONS, Pair, judge_note, read_judged, write_judged
+from textjury.training.variants import Words
+
+FEW = onepass.Mixture(topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1)
+
+
+def a_run(data: Path, base: Path, out: Path, *, steps: int) -> runs.Run:
+    options = loop.Options(steps=steps, learning_rate=3e-3, token_budget=1024, report_every=5, measure_every=30, seed=3)
+    return runs.Run(data=data, out=out, base=base, lora=adapter.LoraOptions(dropout=0.0), loop=options)
+
+
+@pytest.fixture(scope="module")
+def taught(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "out"
+    runs.train_teacher(a_run(data, base, folder, steps=150), frozen=0)
+    return folder
+
+
+def test_teacher_learns_to_tell_relations_and_leaves_an_ordinary_model_folder(data: Path, taught: Path) -> None:
+    held = nli.held_out_pairs(data / "nli", "mnli_dev_gold")
+    scores = teacher.accuracy(teacher.load(taught), held, adapter.load_tokenizer(taught))
+    assert scores["two_way"] > 0.9  # the made-up rows tell by their wording alone
+    assert scores["three_way"] > 0.9
+    manifest = json.loads((taught / "manifest.json").read_text())
+    assert manifest["sha256"] == adapter.sha256(taught / "model.safetensors")
+    assert json.loads((taught / "config.json").read_text())["id2label"] == {str(i): r for i, r in enumerate(RELATIONS)}
+
+
+def test_frozen_layers_and_embeddings_of_the_teacher_stay_as_they_are(base: Path) -> None:
+    model = teacher.start(base, seed=1, frozen=1, dropout=0.1).model
+    learns = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not any("embeddings" in name or "layer.0." in name for name in learns)
+    assert any("layer.1." in name for name in learns)
+    assert any("classifier" in name for name in learns)
+
+
+def test_teacher_is_taught_by_no_held_out_premise(data: Path) -> None:
+    held = nli.held_out_premises(data / "nli")
+    pairs = teacher.mixture(data / "nli", seed=1)
+    assert pairs == teacher.mixture(data / "nli", seed=1)
+    assert not any(nli.key(pair.premise) in held for pair in pairs)
+    counts = [pairs.count(pair) for pair in set(pairs)]
+    assert set(counts) == {2, 3}  # two passes and a half
+
+
+def test_one_pass_model_learns_what_the_teacher_judged_and_its_papers_say_so(
+    data: Path, base: Path, taught: Path, tmp_path: Path
+) -> None:
+    runs.judge(data, taught, tmp_path / "judged.parquet", base=base, count=50, seed=2)
+    judged = read_judged(tmp_path / "judged.parquet")
+    assert 0 < len(judged) <= 50
+    known = {(p.premise, p.hypothesis) for p in nli.pairs_of(data / "nli", variants.SOURCES, set())}
+    assert not known & {(p.premise, p.hypothesis) for p in judged}
+    assert all(p.belief and sum(p.belief) == pytest.approx(1, abs=1e-5) for p in judged)
+    blocks = onepass.mixture(data, FEW, seed=3, judged=tmp_path / "judged.parquet")
+    assert sum(block.source == "judged" for block in blocks) > 0
+    first = a_run(data, base, tmp_path / "first", steps=4)
+    runs.train_onepass(first, FEW)
+    again = a_run(data, base, tmp_path / "out", steps=4)
+    runs.train_onepass(again, FEW, begin=tmp_path / "first", judged=tmp_path / "judged.parquet")
+    manifest = card.read_manifest(tmp_path / "out")
+    assert manifest["recipe"]["judged"]["teacher"]["sha256"] == adapter.sha256(taught / "model.safetensors")
+    lines = card.command(manifest).splitlines()
+    assert [line.split()[3] for line in lines] == ["teacher", "judge", "nli-onepass", "nli-onepass"]
+    assert "--out FIRST" in lines[2]
+    assert "--judged judged.parquet --begin FIRST" in lines[3]
+    assert "--clinc 5" in lines[3]
+    assert "as probable as a teacher" in card.card(manifest, {})
+
+
+def test_one_pass_model_begins_where_an_exported_one_ended(data: Path, base: Path, tmp_path: Path) -> None:
+    runs.train_onepass(a_run(data, base, tmp_path / "first", steps=10), FEW)
+    begun = onepass.start(base=base, seed=1, begin=tmp_path / "first", dropout=0.0)
+    fresh = onepass.start(base=base, seed=1, begin=None, dropout=0.0)
+    onepass.export(begun, tmp_path / "again", base=base)
+    weights = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("first", "again")]
+    name = "bert.encoder.layer.0.output.dense.weight"
+    steps = (weights[0][f"delta.{name}"].int() - weights[1][f"delta.{name}"].int()).abs()
+    assert steps.max() <= 1  # of the 255 that the rounding knows
+    torch.testing.assert_close(weights[0]["whole.classifier.weight"], weights[1]["whole.classifier.weight"])
+    assert not torch.equal(begun.model.state_dict()[name], fresh.model.state_dict()[name])
+
+
+def test_judged_pairs_come_back_with_their_note(tmp_path: Path) -> None:
+    pairs = [Pair("p", "h", False), Pair("p", "i", False)]
+    write_judged(tmp_path / "j.parquet", pairs, [(0.75, 0.25, 0.0), (0.0, 0.5, 0.5)], note={"seed": 1})
+    back = read_judged(tmp_path / "j.parquet")
+    assert [(p.premise, p.hypothesis, p.entailed, p.belief) for p in back] == [
+        ("p", "h", True, (0.75, 0.25, 0.0)),
+        ("p", "i", False, (0.0, 0.5, 0.5)),
+    ]
+    assert judge_note(tmp_path / "j.parquet") == {"seed": 1}
+
+
+@pytest.fixture(scope="module")
+def words(base: Path) -> Words:
+    return Words.of(base)
+
+
+def test_neighbours_of_a_word_are_other_words_nearest_first(words: Words) -> None:
+    near = words.near("River")
+    assert len(near) == variants.NEIGHBOURS
+    assert "river" not in near
+    similar = [float(words.vectors[words.places[w]] @ words.vectors[words.places["river"]]) for w in near]
+    assert similar == sorted(similar, reverse=True)
+    assert words.near("xqzzy") == ()
+
+
+@given(
+    seed=st.integers(0, 500), hypothesis=st.sampled_from(["The old man sold his boat.", "It is not here", "", "He is"])
+)
+def test_varied_hypothesis_is_another_one_or_none(words: Words, seed: int, hypothesis: str) -> None:
+    said = variants.varied(hypothesis, "A sailor bought fish at the harbour.", words, random.Random(seed))
+    assert said != hypothesis or not said
+    assert "  " not in said
+
+
+def test_negation_comes_and_goes() -> None:
+    chance = random.Random(1)
+    assert variants.negation("He was at home.", chance) == "He was not at home."
+    assert variants.negation("He was not at home.", chance) == "He was at home."
+    assert variants.negation("He wasn't at home.", chance) == "He was at home."
+    assert variants.negation("Plums.", chance) == ""
+
+
+def test_parts_are_shorter_than_their_premise() -> None:
+    premise = "The ship left the harbour at noon, and nobody on the pier saw it go because of the fog."
+    found = [part for seed in range(40) for part in variants.part(premise, random.Random(seed))]
+    assert found
+    assert all(len(part) < len(premise) for part in found)
+    assert not any(part for seed in range(9) for part in variants.part("Too short.", random.Random(seed)))
+
+
+def test_lent_hypotheses_come_from_other_premises() -> None:
+    pairs = [
+        Pair("Dogs bark at night.", "A dog makes noise.", True),
+        Pair("Dogs bark at night.", "Dogs are silent.", False),
+        Pair("The bank raised its rates.", "Loans cost more.", True),
+        Pair("A puppy chased the cat.", "A young dog ran.", True),
+    ]
+    lent = variants.lendings(pairs)
+    assert lent.shape == (4, 2)
+    assert not {0, 1} & set(lent[0].tolist())
+    assert pairs[int(lent[0, 0])].premise == "A puppy chased the cat."
+    assert np.issubdtype(lent.dtype, np.int32)
