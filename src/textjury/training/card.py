@@ -44,6 +44,7 @@ measured during the run, but nothing was chosen by it. None of the sets of the z
 | SNLI (CAD and CAT parts) | human pairs, mostly on image captions | CC BY-SA 4.0 |
 | FLUTE, ConjNLI | human and templated pairs | AFL-3.0 (FLUTE), MIT (ConjNLI) |
 | SuperGen | synthetic pairs | Apache-2.0 |
+| the MultiNLI parts again | premises with people's hypotheses changed in a word or two, negated, shortened or lent from near premises, and with parts of themselves; a teacher judged them | as above; the teacher's encoder: Apache-2.0 |
 | sentences of UNER EWT, GMB, wikigold, CrossNER, re3d and SEC filings | unlabelled text; of 231 topics the one that stands out by the encoder's own similarity is the true one | CC BY-SA 4.0 (UNER), public domain and free news (GMB), CC BY 4.0 (wikigold), MIT (CrossNER), CC BY 3.0 or open government (re3d), CC BY 3.0 (SEC) |
 | the same sentences, premises of MultiNLI, descriptions of DBpedia | unlabelled text; of 26 subjects by which texts are filed the one whose topics are nearest by that similarity is the true one, alone or in "this or that" | as above |
 | CLINC150 | questions, recast over 150 intents and 10 domains | CC BY 3.0 |

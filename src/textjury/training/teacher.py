@@ -18,6 +18,7 @@ from textjury.training import evaluate, nli
 from textjury.training.batches import Item
 from textjury.training.blocks import Dropout
 from textjury.training.data import RELATIONS, Belief, Pair
+from textjury.training.loop import has_bf16, pick_device
 
 MAX_TOKENS = 128
 
@@ -71,8 +72,10 @@ def start(folder: Path, *, seed: int, frozen: int, dropout: float) -> Teacher:
 
 
 def load(folder: Path) -> Teacher:
-    """An exported teacher, ready to judge."""
-    return Teacher(AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)).eval()
+    """An exported teacher, ready to judge, in bf16 where the hardware has it."""
+    device = pick_device()
+    dtype = torch.bfloat16 if has_bf16(device) else torch.float32
+    return Teacher(AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)).to(device).eval()
 
 
 def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int = MAX_TOKENS) -> list[Item]:
@@ -91,7 +94,7 @@ def judge(model: Teacher, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerB
     """Per pair the probabilities of ``RELATIONS``."""
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int)
-    said = evaluate.logits(model, encode(pairs, tokenizer), budget=8192, pad=pad)
+    said = evaluate.logits(model, encode(pairs, tokenizer), budget=2048, pad=pad)
     return [(e, n, c) for e, n, c in (row.softmax(0).tolist() for row in said)]
 
 
