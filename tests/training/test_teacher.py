@@ -97,6 +97,21 @@ def test_one_pass_model_begins_where_an_exported_one_ended(data: Path, base: Pat
     assert not torch.equal(begun.model.state_dict()[name], fresh.model.state_dict()[name])
 
 
+def test_exported_weights_lie_between_the_start_and_the_end(data: Path, base: Path, tmp_path: Path) -> None:
+    name = "bert.encoder.layer.0.output.dense.weight"
+
+    def weight(folder: str) -> torch.Tensor:
+        begun = onepass.start(base=base, seed=1, begin=tmp_path / folder, dropout=0.0)
+        return begun.model.state_dict()[name]
+
+    runs.train_onepass(a_run(data, base, tmp_path / "first", steps=10), FEW)
+    for folder, share in (("last", 1.0), ("middle", 0.5)):
+        runs.train_onepass(a_run(data, base, tmp_path / folder, steps=10), FEW, begin=tmp_path / "first", between=share)
+    assert not torch.allclose(weight("first"), weight("last"), atol=1e-4)
+    torch.testing.assert_close(weight("middle"), (weight("first") + weight("last")) / 2, atol=2e-3, rtol=0)
+    assert "--between 0.5" in card.command(card.read_manifest(tmp_path / "middle"))
+
+
 def test_judged_pairs_come_back_with_their_note(tmp_path: Path) -> None:
     pairs = [Pair("p", "h", False), Pair("p", "i", False)]
     write_judged(tmp_path / "j.parquet", pairs, [(0.75, 0.25, 0.0), (0.0, 0.5, 0.5)], note={"seed": 1})

@@ -96,7 +96,7 @@ def train(options: argparse.Namespace) -> None:
         runs.train_teacher(run, frozen=options.frozen)
     elif options.command == "nli-onepass":
         rows = onepass.Mixture(**{name: getattr(options, name) for name in card.MIXTURE})
-        runs.train_onepass(run, rows, begin=options.begin, judged=options.judged)
+        runs.train_onepass(run, rows, begin=options.begin, judged=options.judged, between=options.between)
     else:
         runs.train_ner(run, ner.Corpus())
 

@@ -213,7 +213,15 @@ def _method(recipe: dict[str, Any]) -> str:
     return f"""All layers but the embeddings, {begin}, dropout {recipe["dropout"]} on the layers' outputs. An item is a text with up to
 six hypotheses ({recipe["data"]["hypotheses"]:,} in all): each attends to the text and to itself, the text to itself alone. The loss is cross entropy
 per hypothesis plus, where exactly one of several is true, half the cross entropy of choosing it, plus, where pairs tell neutral from
-contradicted, half the cross entropy of a second head for the three, which is not shipped.{_taught(judged) if judged else ""}"""
+contradicted, half the cross entropy of a second head for the three, which is not shipped.{_blended(recipe.get("between", 1.0))}{_taught(judged) if judged else ""}"""
+
+
+def _blended(share: float) -> str:
+    return (
+        f" The weights shipped lie {share:.0%} of the way from those at the start to those at the end (arXiv:2109.01903)."
+        if share < 1
+        else ""
+    )
 
 
 def _taught(judged: dict[str, Any]) -> str:
@@ -239,6 +247,8 @@ def command(manifest: dict[str, Any]) -> str:
     if begin := recipe.get("begin"):
         first.append(begin["command"].replace("--out OUT", "--out FIRST"))
         line += " --begin FIRST"
+    if (share := recipe.get("between", 1.0)) < 1:
+        line += f" --between {share:g}"
     line += "".join(
         f" --{name} {recipe['data'][name]:g}"
         for name, usual in MIXTURE.items()

@@ -157,6 +157,20 @@ def start(*, base: Path, seed: int, begin: Path | None, dropout: float) -> OnePa
     return OnePass(model)
 
 
+def between(first: OnePass, last: OnePass, share: float) -> OnePass:
+    """``first`` with its weights moved by ``share`` of the way to those of ``last``.
+
+    What a second run learned at some cost to the first (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+    models", arXiv:2109.01903, who take the middle where nothing else is known).
+    """
+    aim = last.model.state_dict()
+    with torch.no_grad():
+        for name, weight in first.model.state_dict().items():
+            if weight.is_floating_point():
+                weight.lerp_(aim[name].to(weight.device), share)
+    return first
+
+
 def margins(model: OnePass, items: Sequence[BlockItem], *, budget: int = 4096) -> list[list[float]]:
     """Per item: for every hypothesis the logit of entailment less that of not entailed."""
     device = next(model.parameters()).device.type

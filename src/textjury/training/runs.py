@@ -108,9 +108,12 @@ def judge(data: Path, folder: Path, out: Path, *, base: Path, count: int, seed: 
 
 
 def train_onepass(
-    run: Run, mixture: onepass.Mixture, *, begin: Path | None = None, judged: Path | None = None
+    run: Run, mixture: onepass.Mixture, *, begin: Path | None = None, judged: Path | None = None, between: float = 1.0
 ) -> loop.Progress:
-    """Train and export the one-pass NLI model, from the adapter in ``begin`` and with the pairs in ``judged`` if given."""
+    """Train and export the one-pass NLI model, from the adapter in ``begin`` and with the pairs in ``judged`` if given.
+
+    ``between``: how far the exported weights lie from those at the start to those that were trained.
+    """
     tokenizer = adapter.load_tokenizer(run.base)
     blocks = onepass.mixture(run.data, mixture, seed=run.loop.seed, judged=judged)
     items = encode_blocks(blocks, tokenizer, max_tokens=mixture.max_tokens)
@@ -122,6 +125,7 @@ def train_onepass(
         "loop": asdict(run.loop),
         "dropout": run.lora.dropout,
         "begin": begun(begin) if begin else None,
+        "between": between,
         "judged": {"sha256": adapter.sha256(judged), **judge_note(judged)} if judged else None,
         "data": {"rows": len(items), "hypotheses": asked, **asdict(mixture), "passes": onepass.PASSES},
     }
@@ -132,6 +136,9 @@ def train_onepass(
 
     def export(trained: torch.nn.Module, progress: loop.Progress) -> None:
         assert isinstance(trained, OnePass)
+        if between < 1:
+            first = onepass.start(base=run.base, seed=run.loop.seed, begin=begin, dropout=0.0)
+            trained = onepass.between(first, trained, between)
         digest = onepass.export(trained, run.out, base=run.base)
         card.write_manifest(
             run.out, task="nli-onepass", labels=onepass.LABELS, digest=digest, recipe=recipe, progress=progress,
