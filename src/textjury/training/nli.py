@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,12 +70,12 @@ def by_source(pairs: Iterable[Pair], sources: Iterable[str]) -> dict[str, list[P
     return pools
 
 
-def passed(pools: Mapping[str, Sequence[Pair]], passes: Mapping[str, float], chance: random.Random) -> Iterator[Pair]:
-    """The pairs of every source as often as ``passes`` says, source by source; a part of a pass is drawn."""
-    for source, pool in pools.items():
-        for _ in range(int(passes[source])):
-            yield from pool
-        yield from chance.sample(list(pool), round(passes[source] % 1 * len(pool)))
+def passes(pool: Sequence[Pair], times: float, chance: random.Random) -> Iterator[Sequence[Pair]]:
+    """The pool as often as ``times`` says; of a part of a pass the pairs are drawn."""
+    for _ in range(int(times)):
+        yield pool
+    if times % 1:
+        yield chance.sample(list(pool), round(times % 1 * len(pool)))
 
 
 def held_out_premises(folder: Path) -> set[str]:

@@ -74,16 +74,15 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
 
 
 def human(pairs: Sequence[Pair], share: float, chance: random.Random) -> list[Block]:
-    """Every source as often as ``PASSES`` says times ``share``, grouped anew in every pass."""
+    """Every source as often as ``PASSES`` says times ``share``."""
     pools = nli.by_source(pairs, PASSES)
     return [block for source, pool in pools.items() for block in regrouped(pool, PASSES[source] * share, chance)]
 
 
-def regrouped(pool: Sequence[Pair], passes: float, chance: random.Random) -> Iterator[Block]:
-    """The pairs in blocks, as often as ``passes`` says; a part of a pass is drawn."""
-    while passes > 0:
-        yield from grouped(pool if passes >= 1 else chance.sample(list(pool), round(passes * len(pool))), chance)
-        passes -= 1
+def regrouped(pool: Sequence[Pair], times: float, chance: random.Random) -> Iterator[Block]:
+    """The pairs in blocks, as often as ``times`` says, grouped anew in every pass."""
+    for once in nli.passes(pool, times, chance):
+        yield from grouped(once, chance)
 
 
 def about_topics(data: Path, pairs: Sequence[Pair], held_out: Set[str], options: Mixture, *, seed: int) -> list[Block]:

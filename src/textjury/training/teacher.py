@@ -33,7 +33,10 @@ def mixture(folder: Path, *, seed: int) -> list[Pair]:
     """Three-way pairs as often as ``PASSES`` says; no premise of a held-out file among them."""
     pairs = nli.pairs_of(folder, PASSES, nli.held_out_premises(folder))
     known = [pair for pair in pairs if pair.relation in RELATIONS]
-    chosen = list(nli.passed(nli.by_source(known, PASSES), PASSES, random.Random(f"{seed}/teacher")))
+    pools, chance = nli.by_source(known, PASSES), random.Random(f"{seed}/teacher")
+    chosen = [
+        pair for source, pool in pools.items() for once in nli.passes(pool, PASSES[source], chance) for pair in once
+    ]
     random.Random(f"{seed}/mixture").shuffle(chosen)
     return chosen
 
