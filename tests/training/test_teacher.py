@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from textjury.errors import ModelError
 from textjury.training import adapter, card, loop, nli, onepass, runs, teacher, variants
 from textjury.training.data import RELATIONS, Pair, judge_note, read_judged, write_judged
 from textjury.training.variants import Words
@@ -110,6 +111,15 @@ def test_exported_weights_lie_between_the_start_and_the_end(data: Path, base: Pa
     assert not torch.allclose(weight("first"), weight("last"), atol=1e-4)
     torch.testing.assert_close(weight("middle"), (weight("first") + weight("last")) / 2, atol=2e-3, rtol=0)
     assert "--between 0.5" in card.command(card.read_manifest(tmp_path / "middle"))
+
+
+def test_wrong_teacher_and_wrong_share_are_refused_before_any_work(data: Path, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no manifest.json.*train teacher"):
+        runs.judge(data, tmp_path, tmp_path / "judged.parquet", base=base, count=5, seed=1)
+    for share in (0.0, 1.5):
+        with pytest.raises(ModelError, match="--between"):
+            runs.train_onepass(a_run(data, base, tmp_path / "out", steps=1), FEW, between=share)
+    assert not list(tmp_path.iterdir())
 
 
 def test_judged_pairs_come_back_with_their_note(tmp_path: Path) -> None:

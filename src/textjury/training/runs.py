@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from peft import PeftModel
 
+from textjury.errors import ModelError, Problem
 from textjury.training import adapter, card, evaluate, loop, ner, nli, onepass, teacher, variants
 from textjury.training.batches import Item, collate
 from textjury.training.blocks import OnePass, collate_blocks
@@ -96,11 +97,18 @@ def train_teacher(run: Run, *, frozen: int) -> loop.Progress:
 
 
 def judge(data: Path, folder: Path, out: Path, *, base: Path, count: int, seed: int) -> None:
-    """Let the teacher in ``folder`` judge pairs that nobody labelled, and write them to ``out``."""
+    """Let the teacher in ``folder`` judge pairs that nobody labelled, and write them to ``out``.
+
+    Raises ModelError for a folder without a teacher's papers, before anything is judged.
+    """
+    if not (folder / "manifest.json").is_file():
+        raise ModelError(
+            Problem(str(folder), "no manifest.json", "a trained teacher", "textjury train teacher makes one")
+        )
+    taught = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     pairs = variants.variants(data, base=base, count=count, seed=seed)
     loop.log.info("%d pairs to judge", len(pairs))
     beliefs = teacher.judge(teacher.load(folder), pairs, adapter.load_tokenizer(folder))
-    taught = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     write_judged(out, pairs, beliefs, note={"teacher": taught, "pairs": len(pairs), "seed": seed})
     loop.log.info(
         "%.3f entailed, %.3f neutral, %.3f contradicted", *(sum(b) / len(pairs) for b in zip(*beliefs, strict=True))
@@ -112,8 +120,11 @@ def train_onepass(
 ) -> loop.Progress:
     """Train and export the one-pass NLI model, from the adapter in ``begin`` and with the pairs in ``judged`` if given.
 
-    ``between``: how far the exported weights lie from those at the start to those that were trained.
+    ``between``: how far the exported weights lie from those at the start to those that were trained. Raises ModelError
+    where it is not above 0 and at most 1.
     """
+    if not 0 < between <= 1:
+        raise ModelError(Problem("--between", f"{between:g}", "a share above 0, at most 1", "0.5 is the middle"))
     tokenizer = adapter.load_tokenizer(run.base)
     blocks = onepass.mixture(run.data, mixture, seed=run.loop.seed, judged=judged)
     items = encode_blocks(blocks, tokenizer, max_tokens=mixture.max_tokens)
