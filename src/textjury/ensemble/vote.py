@@ -38,7 +38,7 @@ LABEL_MEAN = 0.25
 FULL_SAY = 0.4
 # What a stage of entailment has left to say of a question, which asserts nothing that a label could follow from; of a
 # text with some questions it loses their share. Vote over question types 0.41 -> 0.46, intents of bank customers 0.57 ->
-# 0.59, titles of programmers' questions 0.81 -> 0.83; within half a point on the other eleven single-label sets.
+# 0.59, titles of programmers' questions 0.81 -> 0.83; within a point on the other eleven single-label sets.
 OF_QUESTIONS = 0.25
 # Multi-label: a score competes with this share of the best label's score of the same stage and text. Topical
 # texts raise all labels together; without it one offset cannot serve several rulebooks (mean micro-F1 0.30,
@@ -181,9 +181,8 @@ class Vote:
     quarter the label's own, the rest that of all labels), divided by the stage's scale, then averaged over the stages
     that spoke for that label with the configured weights, less for stages that hardly tell these labels apart and for
     entailment of questions, so weights of abstaining and failed stages pass to the others. Sparse stages (rules,
-    entities): evidence adds its log-odds on
-    top. Single-label scores go through a softmax, multi-label ones through a sigmoid per label. A row's scores
-    depend on that row and the stored profile only.
+    entities): evidence adds its log-odds on top. Single-label scores go through a softmax, multi-label ones through a
+    sigmoid per label. A row's scores depend on that row and the stored profile only.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ No premise of the evaluation files is among the training pairs (compared by lett
 measured during the run, but nothing was chosen by it. None of the sets of the zero-shot table was trained on.""",
     "nli-onepass": """| rows from | what | licence, as far as known |
 |---|---|---|
-| MultiNLI (parts annotated again by TaxiNLI and others; dev rows outside the evaluation file) | human pairs, twice per epoch | OANC and others; free to use |
+| MultiNLI (parts annotated again by TaxiNLI and others; dev rows outside the evaluation file) | human pairs, up to twice per epoch | OANC and others; free to use |
 | SNLI (CAD and CAT parts) | human pairs, mostly on image captions | CC BY-SA 4.0 |
 | FLUTE, ConjNLI | human and templated pairs | AFL-3.0 (FLUTE), MIT (ConjNLI) |
 | SuperGen | synthetic pairs | Apache-2.0 |

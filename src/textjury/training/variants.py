@@ -32,7 +32,7 @@ _AUXILIARY = re.compile(r"\b(?:is|are|was|were|can|will|would|could|should|has|h
 _CLAUSE = re.compile(r"(?<=[,;:.!?])\s+|\s+(?=and |but |because |which |who )")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Words:
     """Whole lower-case words of a vocabulary with unit vectors float32 ``[words, dimension]``."""
 
@@ -55,9 +55,6 @@ class Words:
         """The nearest other words, nearest first; none for a word that the vocabulary lacks."""
         place = self.places.get(word.lower())
         return () if place is None else _near(self, place)
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 @lru_cache(maxsize=50_000)
