@@ -146,6 +146,20 @@ def test_explain_quotes_the_text_when_it_is_given() -> None:
     assert long.stages[0].evidence[0].snippet == "y" * 57 + "..."
 
 
+def test_explain_says_why_entailment_had_less_say_when_the_text_asks() -> None:
+    asked = report(text="Was my invoice wrong? I paid twice.")
+    assert asked.asked == 0.5
+    assert "(50% of its sentences ask: the vote trusts entailment less there)" in "\n".join(lines(asked))
+    assert report(text="I paid twice.").asked == 0
+    assert report().asked is None
+    for told in (
+        report(text="I paid twice."),
+        report(),
+        report(text="Why?", prediction={**PREDICTION, "decided_by": "stack"}),
+    ):
+        assert "sentences ask" not in "\n".join(lines(told))
+
+
 def test_explain_warns_when_the_contributions_do_not_sum_to_the_score() -> None:
     told = report(prediction={**PREDICTION, "score": 3.0})
     assert told.problems == ("the contributions sum to 2.250000, the score is 3.000000",)

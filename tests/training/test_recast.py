@@ -8,7 +8,7 @@ import pytest
 
 from textjury.errors import ConfigError
 from textjury.training import concepts, nli
-from textjury.training.data import LabelledText
+from textjury.training.data import LabelledText, Pair, write_judged
 from textjury.training.recast import YARDSTICK, Concept, recast
 
 CONCEPTS = [
@@ -54,13 +54,26 @@ def test_recast_refuses_a_set_when_it_belongs_to_the_yardstick(name: str) -> Non
 
 
 def test_mixture_takes_nothing_from_the_yardstick_nor_from_held_out_premises(data: Path) -> None:
+    public = nli.mixture(data, nli.Mixture(written=0, pairs=0), seed=1)
+    sources = {"mnli_olora", "clinc150", "dbpedia14_test", "vader_groundtruth"}
+    assert {pair.source for pair in public} == sources
     pairs = nli.mixture(data, nli.Mixture(), seed=1)
-    assert {pair.source for pair in pairs} == {
-        "mnli_olora", "clinc150", "dbpedia14_test", "vader_groundtruth",
-    }  # fmt: skip
+    own = {pair.source for pair in pairs} - sources
+    assert own
+    assert all(source.startswith("written ") for source in own)
     assert not any(pair.source.startswith(YARDSTICK) for pair in pairs)
     held_out = {pair.premise for pair in nli.held_out_pairs(data / "nli", "mnli_dev_gold")}
     assert not held_out & {pair.premise for pair in pairs}
+
+
+def test_mixture_takes_of_what_a_teacher_judged_only_what_it_is_sure_of(data: Path, tmp_path: Path) -> None:
+    told = [Pair(f"Box {number} is open.", "It is.", False) for number in range(4)]
+    told += [Pair(nli.held_out_pairs(data / "nli", "mnli_dev_gold")[0].premise, "It is.", False)]
+    beliefs = [(0.9, 0.1, 0.0), (0.6, 0.4, 0.0), (0.1, 0.5, 0.4), (0.3, 0.3, 0.4), (1.0, 0.0, 0.0)]
+    write_judged(tmp_path / "judged.parquet", told, beliefs, note={})
+    pairs = nli.mixture(data, nli.Mixture(written=0, pairs=0), seed=1, judged=tmp_path / "judged.parquet")
+    judged = {pair.premise: pair.entailed for pair in pairs if pair.source == "judged"}
+    assert judged == {"Box 0 is open.": True, "Box 2 is open.": False}
 
 
 @pytest.mark.parametrize("made", [concepts.dbpedia(), concepts.vader()])

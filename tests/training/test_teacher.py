@@ -18,7 +18,7 @@ from textjury.training import adapter, card, loop, nli, onepass, runs, teacher, 
 from textjury.training.data import RELATIONS, Pair, judge_note, read_judged, write_judged
 from textjury.training.variants import Words
 
-FEW = onepass.Mixture(topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1)
+FEW = onepass.Mixture(topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1, written=0, pairs=0)
 
 
 def a_run(data: Path, base: Path, out: Path, *, steps: int) -> runs.Run:
@@ -78,11 +78,32 @@ def test_one_pass_model_learns_what_the_teacher_judged_and_its_papers_say_so(
     manifest = card.read_manifest(tmp_path / "out")
     assert manifest["recipe"]["judged"]["teacher"]["sha256"] == adapter.sha256(taught / "model.safetensors")
     lines = card.command(manifest).splitlines()
-    assert [line.split()[3] for line in lines] == ["teacher", "judge", "nli-onepass", "nli-onepass"]
-    assert "--out FIRST" in lines[2]
-    assert "--judged judged.parquet --begin FIRST" in lines[3]
+    assert [line.split()[3] for line in lines] == ["nli-onepass", "teacher", "judge", "nli-onepass"]
+    assert "--out RUN1" in lines[0]
+    assert "--out judged2.parquet" in lines[2]
+    assert "--begin RUN1 --judged judged2.parquet" in lines[3]
     assert "--clinc 5" in lines[3]
-    assert "as probable as a teacher" in card.card(manifest, {})
+    assert "A teacher says how probable" in card.card(manifest, {})
+
+
+def test_card_names_every_earlier_run_and_one_teacher_when_a_third_run_begins_where_a_second_ended(
+    data: Path, base: Path, taught: Path, tmp_path: Path
+) -> None:
+    begin = None
+    for number in (1, 2, 3):
+        out, judged = tmp_path / f"run{number}", tmp_path / f"judged{number}.parquet"
+        if number > 1:
+            runs.judge(data, taught, judged, base=base, count=20, seed=number)
+        runs.train_onepass(a_run(data, base, out, steps=2), FEW, begin=begin, judged=judged if number > 1 else None)
+        begin = out
+    lines = card.command(card.read_manifest(tmp_path / "run3")).splitlines()
+    made = [line.split()[3] for line in lines]
+    assert made == ["nli-onepass", "teacher", "judge", "nli-onepass", "judge", "nli-onepass"]
+    assert "--out RUN1" in lines[0]
+    assert "--out RUN2" in lines[3]
+    assert "--begin RUN1 --judged judged2.parquet" in lines[3]
+    assert "--out OUT" in lines[5]
+    assert "--begin RUN2 --judged judged3.parquet" in lines[5]
 
 
 def test_one_pass_model_begins_where_an_exported_one_ended(data: Path, base: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
 
+from textjury.text.normalise import normalise
+from textjury.text.questions import question_share
 from textjury.types import JsonDict
 
 Row = Mapping[str, Any]
@@ -56,7 +58,11 @@ class ExplainedStage:
 
 @dataclass(frozen=True, slots=True)
 class ExplainReport:
-    """Everything the tables hold on one row. ``probabilities`` are sorted, most probable first."""
+    """Everything the tables hold on one row. ``probabilities`` are sorted, most probable first.
+
+    ``asked``: the share of the text's sentences that are questions, of which the vote trusts entailment less; None
+    without the text.
+    """
 
     row_id: str
     status: str  # predicted | rejected | unknown
@@ -78,6 +84,7 @@ class ExplainReport:
     reject_reason: str | None
     reject_detail: str | None
     problems: tuple[str, ...]
+    asked: float | None = None
 
     def to_json(self) -> JsonDict:
         """The report as plain JSON."""
@@ -126,6 +133,7 @@ def explain(
         reject_reason=_text((reject or {}).get("reason")),
         reject_detail=_text((reject or {}).get("detail")),
         problems=tuple(_misfits(row, contributions, stages, found)),
+        asked=None if text is None else question_share(normalise(text).text),
     )
 
 
@@ -216,7 +224,9 @@ def _contribution_lines(report: ExplainReport) -> list[str]:
     width = max(len(source) for source, _ in report.contributions)
     ordered = sorted(report.contributions, key=lambda pair: (-abs(pair[1]), pair[0]))
     parts = [f"    {source:<{width}}  {value:+.4f}" for source, value in ordered]
-    return [f"  score of {report.label}: {_shown(report.score)} =", *parts]
+    less = report.decided_by == "vote" and report.asked
+    why = [f"    ({report.asked:.0%} of its sentences ask: the vote trusts entailment less there)"] if less else []
+    return [f"  score of {report.label}: {_shown(report.score)} =", *parts, *why]
 
 
 def _stage_lines(stage: ExplainedStage) -> list[str]:

@@ -58,14 +58,17 @@ def _add_training(command: argparse.ArgumentParser, defaults: loop.Options, lora
     command.add_argument("--measure-every", type=int, default=defaults.measure_every, help="steps")
     command.add_argument("--seed", type=int, default=defaults.seed)
     command.add_argument("--begin", type=Path, help="one-pass model: folder of the adapter to start from")
+    command.add_argument("--judged", type=Path, help="NLI models: pairs that a teacher judged, of the command judge")
     command.add_argument(
-        "--judged", type=Path, help="one-pass model: pairs that a teacher judged, of the command judge"
+        "--between",
+        type=float,
+        default=1.0,
+        help="one-pass model: how far from the start to the end the weights shipped lie",
     )
     command.add_argument("--frozen", type=int, default=4, help="teacher: layers that stay as they are, from below")
     for name, usual in card.MIXTURE.items():
-        command.add_argument(
-            f"--{name}", type=type(usual), default=usual, help="one-pass model: rows, or share of passes"
-        )
+        who = "NLI models" if name in card.HEEDED["nli"] else "one-pass model"
+        command.add_argument(f"--{name}", type=type(usual), default=usual, help=f"{who}: rows, or passes")
     command.add_argument("--rank", type=int, default=lora.rank)
     command.add_argument("--dropout", type=float, default=lora.dropout, help="of the encoder while training")
 
@@ -91,7 +94,7 @@ def train(options: argparse.Namespace) -> None:
         stop_after=options.stop_after,
     )
     if options.command == "nli":
-        runs.train_nli(run, nli.Mixture())
+        runs.train_nli(run, nli.Mixture(written=options.written, pairs=options.pairs), judged=options.judged)
     elif options.command == "teacher":
         runs.train_teacher(run, frozen=options.frozen)
     elif options.command == "nli-onepass":

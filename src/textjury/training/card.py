@@ -17,7 +17,10 @@ from textjury.training.loop import Progress
 MAX_TOKENS = {"nli": 256, "nli-onepass": 256, "ner": 512}
 # The counts of rows that a command line may change, with their defaults.
 MIXTURE = {field.name: field.default for field in fields(onepass.Mixture) if field.name != "max_tokens"}
+# Which of them a kind of run heeds.
+HEEDED = {"nli-onepass": tuple(MIXTURE), "nli": ("written", "pairs"), "ner": ()}
 Scores = dict[str, dict[str, float | int | str]]
+_KIND_OF_RUN = "textjury.training nli-onepass"
 
 _TITLES = {
     "nli": "does the hypothesis follow from the text?",
@@ -29,13 +32,16 @@ _DATA = {
     "nli": """| rows from | what | licence, as far as known |
 |---|---|---|
 | MultiNLI (parts annotated again by TaxiNLI and others; dev rows outside the evaluation file) | human pairs | OANC and others; free to use |
-| SNLI (CAD and CAT parts), JOCI, MPE | human pairs, mostly on image captions | CC BY-SA 4.0 (SNLI); JOCI and MPE: their repositories state none |
-| FLUTE, ConjNLI, CommitmentBank and FraCaS | human and templated pairs | AFL-3.0 (FLUTE), MIT (ConjNLI); CommitmentBank and FraCaS: none stated |
+| SNLI (CAD and CAT parts) | human pairs, mostly on image captions | CC BY-SA 4.0 |
+| FLUTE, ConjNLI | human and templated pairs | AFL-3.0 (FLUTE), MIT (ConjNLI) |
 | SuperGen | synthetic pairs | Apache-2.0 |
+| the MultiNLI parts again | premises with people's hypotheses changed, negated, shortened or lent, and with parts of themselves, as far as a teacher was sure of them | as above; the teacher's encoder: Apache-2.0 |
 | CLINC150 | questions, recast over 150 intents and 10 domains | CC BY 3.0 |
 | DBpedia 14 | entity descriptions, recast over 14 classes and broader topics | CC BY-SA 3.0 |
 | VADER ground truth | sentences, recast over positive, negative and neutral | MIT |
+| texts and pairs written for this project by a language model (`src/textjury/training/written/`) | premises with hypotheses; requests, questions, advertising and ordinary messages, feelings, news, office papers, recast over their labels | as the project |
 
+Pairs whose repositories state no licence (JOCI, MPE, CommitmentBank, FraCaS, LingNLI) were left out.
 No premise of the evaluation files is among the training pairs (compared by letters and digits). A sample of MultiNLI dev was
 measured during the run, but nothing was chosen by it. None of the sets of the zero-shot table was trained on.""",
     "nli-onepass": """| rows from | what | licence, as far as known |
@@ -50,6 +56,7 @@ measured during the run, but nothing was chosen by it. None of the sets of the z
 | CLINC150 | questions, recast over 150 intents and 10 domains | CC BY 3.0 |
 | DBpedia 14 | entity descriptions, recast over 14 classes and broader topics | CC BY-SA 3.0 |
 | VADER ground truth | sentences, and three to eight of one feeling joined to a longer text, recast over positive, negative and neutral | MIT |
+| texts and pairs written for this project by a language model (`src/textjury/training/written/`) | premises with hypotheses; requests, questions, advertising and ordinary messages, feelings, news, office papers, recast over their labels | as the project |
 
 Pairs whose repositories state no licence (JOCI, MPE, CommitmentBank, FraCaS, LingNLI) were left out.
 No premise of the evaluation files is among the training texts (compared by letters and digits). A sample of MultiNLI dev was
@@ -203,13 +210,14 @@ def _what(recipe: dict[str, Any]) -> str:
 
 
 def _method(recipe: dict[str, Any]) -> str:
+    judged = recipe.get("judged")
     if "lora" in recipe:
         lora = recipe["lora"]
         return (
             f"Rank {lora['rank']}, alpha {lora['alpha']}, encoder dropout {lora['dropout']}, "
-            "every linear layer of attention and feed-forward, trained head."
+            f"every linear layer of attention and feed-forward, trained head.{_taught(judged) if judged else ''}"
         )
-    begin, judged = recipe["begin"], recipe.get("judged")
+    begin = recipe["begin"]
     begin = f"starting from the adapter `{begin['sha256'][:16]}`" if begin else "starting from the encoder"
     return f"""All layers but the embeddings, {begin}, dropout {recipe["dropout"]} on the layers' outputs. An item is a text with up to
 six hypotheses ({recipe["data"]["hypotheses"]:,} in all): each attends to the text and to itself, the text to itself alone. The loss is cross entropy
@@ -229,7 +237,7 @@ def _taught(judged: dict[str, Any]) -> str:
     teacher = judged["teacher"]
     scores = ", ".join(f"{name.replace('_', '-')} {value:.3f}" for name, value in teacher["scores"].items())
     return f"""
-{judged["pairs"]:,} pairs are as probable as a teacher holds them: all-mpnet-base-v2 (12 layers, 768 wide, Apache-2.0, SHA-256 `{teacher["base"]}`),
+A teacher says how probable {judged["pairs"]:,} pairs are: all-mpnet-base-v2 (12 layers, 768 wide, Apache-2.0, SHA-256 `{teacher["base"]}`),
 trained on the same human pairs ({teacher["trained"]["rows"]:,} rows, {teacher["trained"]["minutes"]} minutes; on the measured sample of MultiNLI dev {scores}). It is not shipped."""
 
 
@@ -242,18 +250,20 @@ def command(manifest: dict[str, Any]) -> str:
         f" --learning-rate {run['learning_rate']} --token-budget {run['token_budget']}"
     )
     first: list[str] = []
-    if judged := recipe.get("judged"):
-        first += _judging(judged)
-        line += " --judged judged.parquet"
     if begin := recipe.get("begin"):
-        first.append(begin["command"].replace("--out OUT", "--out FIRST"))
-        line += " --begin FIRST"
+        *before, last = begin["command"].splitlines()
+        name = f"RUN{1 + sum(_KIND_OF_RUN in earlier for earlier in before)}"
+        first += [*before, last.replace("--out OUT", f"--out {name}")]
+        line += f" --begin {name}"
+    if judged := recipe.get("judged"):
+        first += [made for made in _judging(judged) if made not in first]
+        line += f" --judged {_judged_file(judged)}"
     if (share := recipe.get("between", 1.0)) < 1:
         line += f" --between {share:g}"
     line += "".join(
         f" --{name} {recipe['data'][name]:g}"
-        for name, usual in MIXTURE.items()
-        if recipe["data"].get(name, usual) != usual
+        for name in HEEDED[kind_of(manifest)]
+        if recipe["data"].get(name, MIXTURE[name]) != MIXTURE[name]
     )
     return "\n".join([*first, line])
 
@@ -265,8 +275,12 @@ def _judging(judged: dict[str, Any]) -> list[str]:
     return [
         f"python -m textjury.training teacher --data DATA --base all-mpnet-base-v2 --out TEACHER --steps {teacher['trained']['steps']}"
         f" --seed {run['seed']} --learning-rate {run['learning_rate']} --token-budget {run['token_budget']} --frozen {teacher['recipe']['frozen']}",
-        f"python -m textjury.training judge --data DATA --teacher TEACHER --out judged.parquet --count {judged['pairs']} --seed {judged['seed']}",
+        f"python -m textjury.training judge --data DATA --teacher TEACHER --out {_judged_file(judged)} --count {judged['pairs']} --seed {judged['seed']}",
     ]
+
+
+def _judged_file(judged: dict[str, Any]) -> str:
+    return f"judged{judged['seed']}.parquet"
 
 
 def _clock(run: dict[str, Any]) -> str:

@@ -9,44 +9,61 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from textjury.training import concepts
+from textjury.training import concepts, written
 from textjury.training.batches import Item
-from textjury.training.data import LabelledText, Pair, read_pairs, read_texts
+from textjury.training.data import LabelledText, Pair, read_judged, read_pairs, read_texts
 from textjury.training.recast import recast, refuse_yardstick
 
 LABELS = ("entailment", "not_entailment")
 HELD_OUT = ("mnli_dev_gold", "snli_test")
 
-# Rows taken per source of train_3class.parquet. Absent on purpose: ling_in_loop (no licence), sick
-# (non-commercial), curriculum_*, help and imppres templates (narrow), equate (arithmetic).
+# Rows taken per source of train_3class.parquet. Absent on purpose: ling_in_loop, joci, mpe and cb_fracas (no licence),
+# sick (non-commercial), curriculum_*, help and imppres templates (narrow), equate (arithmetic).
 HUMAN = {
     "mnli_llmsknow": 9_900, "mnli_olora": 2_950, "mnli_taxinli": 2_150, "mnli_dev_label1_noisy": 6_200,
-    "snli_cat": 18_000, "snli_cad": 8_300, "mpe": 6_000, "cb_fracas": 500, "flute": 7_000, "joci": 6_000,
-    "conjnli": 7_000, "supergen_mnli_synthetic": 6_000,
+    "snli_cat": 18_000, "snli_cad": 8_300, "flute": 7_000, "conjnli": 7_000, "supergen_mnli_synthetic": 6_000,
 }  # fmt: skip
+
+
+SURE = 0.8  # from this probability on a teacher's judgement counts as a label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """How many rows of each kind; the defaults make about 140,000 pairs."""
+    """How many rows of each kind; ``written``, ``pairs``: passes over the texts and over the pairs that were written for
+    this project."""
 
-    pairs: int = 80_000
+    human: int = 80_000
+    judged: int = 60_000
+    written: int = 2
+    pairs: int = 2
     clinc: int = 14_000
     dbpedia: int = 7_000
     vader: int = 12_000
     max_tokens: int = 128
 
 
-def mixture(data: Path, options: Mixture, *, seed: int) -> list[Pair]:
-    """Training pairs from a folder with ``nli/`` and ``text/``; no premise of a held-out file among them."""
-    pairs = [*human(data / "nli", options.pairs, seed=seed), *recast_sets(data / "text", options, seed=seed)]
+def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = None) -> list[Pair]:
+    """Training pairs from a folder with ``nli/`` and ``text/`` and from a teacher's file; no premise of a held-out
+    file among them."""
+    held_out = held_out_premises(data / "nli")
+    pairs = [*human(data / "nli", options.human, held_out, seed=seed), *recast_sets(data / "text", options, seed=seed)]
+    pairs += written.written_pairs() * options.pairs
+    if judged:
+        sure = [pair for pair in taught(judged, held_out) if pair.belief and not 1 - SURE < pair.belief[0] < SURE]
+        pairs += random.Random(f"{seed}/judged").sample(sure, min(len(sure), options.judged))
     random.Random(f"{seed}/mixture").shuffle(pairs)
     return pairs
 
 
-def human(folder: Path, count: int, *, seed: int) -> list[Pair]:
-    """At most ``count`` pairs, each source within its share, none with a premise of the evaluation files."""
-    pools = by_source(pairs_of(folder, HUMAN, held_out_premises(folder)), HUMAN)
+def taught(judged: Path, held_out: Set[str]) -> list[Pair]:
+    """What a teacher judged, without premises whose key is held out."""
+    return [pair for pair in read_judged(judged) if key(pair.premise) not in held_out]
+
+
+def human(folder: Path, count: int, held_out: Set[str], *, seed: int) -> list[Pair]:
+    """At most ``count`` pairs, each source within its share, none with a premise whose key is held out."""
+    pools = by_source(pairs_of(folder, HUMAN, held_out), HUMAN)
     chance = random.Random(f"{seed}/human")
     share = min(1.0, count / sum(HUMAN.values()))
     return [
@@ -96,6 +113,10 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Pair]:
     yield from recast(dbpedia, concepts.dbpedia(), source="dbpedia14_test", seed=seed, negatives=1.8)
     vader = balanced(texts(folder, "vader_groundtruth"), options.vader, seed=seed)
     yield from recast(vader, concepts.vader(), source="vader_groundtruth", seed=seed, negatives=1.4)
+    for once in range(options.written):
+        for own in written.written_sets():
+            again = seed + 1000 * once
+            yield from recast(own.rows, own.concepts, source=f"written {own.name}", seed=again, negatives=1.8)
 
 
 def texts(folder: Path, name: str) -> list[LabelledText]:

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
-from textjury.training import adapter, concepts, nli, topics
+from textjury.training import adapter, concepts, nli, topics, written
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
-from textjury.training.data import LabelledText, Pair, read_judged, read_sentences
+from textjury.training.data import LabelledText, Pair, read_sentences
 from textjury.training.loop import has_bf16
 from textjury.training.recast import recast_blocks
 
@@ -42,7 +42,8 @@ NEWS = frozenset({"gmb", "uner_ewt", "wikigold", "crossner_politics", "crossner_
 class Mixture:
     """How many texts of each recast kind, the share of ``PASSES`` over the human pairs, and the passes over judged ones.
 
-    ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``.
+    ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``;
+    ``written``, ``pairs``: passes over the texts and over the pairs that were written for this project.
     """
 
     human: float = 1.0
@@ -53,6 +54,8 @@ class Mixture:
     dbpedia: int = 7_600
     feelings: int = 14_000
     reviews: int = 5_000
+    written: int = 2
+    pairs: int = 2
     max_tokens: int = 192
 
 
@@ -65,10 +68,11 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
         *human(pairs, options.human, chance),
         *about_topics(data, pairs, held_out, options, seed=seed),
         *recast_sets(data / "text", options, seed=seed),
+        *written.written_blocks(options.written, seed=seed),
+        *regrouped(written.written_pairs(), options.pairs, chance),
     ]
     if judged:
-        taught = [pair for pair in read_judged(judged) if nli.key(pair.premise) not in held_out]
-        blocks += regrouped(taught, options.taught, chance)
+        blocks += regrouped(nli.taught(judged, held_out), options.taught, chance)
     chance.shuffle(blocks)
     return blocks
 

@@ -29,6 +29,10 @@ REQUEST = (
     "The customer asks about {}.", "The user wants to know about {}.", "The request concerns {}.",
     "The person needs help with {}.", "The intent is {}.", "This message is about {}.", "{}.", "{}.",
 )  # fmt: skip
+QUESTION = (
+    "The question asks for {}.", "The answer is {}.", "It asks about {}.", "Someone wants to know {}.",
+    "The question is about {}.", "This question asks for {}.", "{}.", "{}.", "{}.", "{}",
+)  # fmt: skip
 FEELING = (
     "The sentiment is {}.", "The sentiment of this text is {}.", "This text is {}.",
     "The author's opinion is {}.", "{}.", "{}", "This text is about {}.", "The tone is {}.",

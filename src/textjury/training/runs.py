@@ -41,16 +41,20 @@ class Run:
         return self.out.parent / f"{self.out.name}.checkpoint"
 
 
-def train_nli(run: Run, mixture: nli.Mixture) -> loop.Progress:
-    """Train and export the NLI adapter."""
+def train_nli(run: Run, mixture: nli.Mixture, *, judged: Path | None = None) -> loop.Progress:
+    """Train and export the NLI adapter, with the pairs in ``judged`` if given."""
     tokenizer = adapter.load_tokenizer(run.base)
-    items = nli.encode(nli.mixture(run.data, mixture, seed=run.loop.seed), tokenizer, max_tokens=mixture.max_tokens)
+    pairs = nli.mixture(run.data, mixture, seed=run.loop.seed, judged=judged)
+    items = nli.encode(pairs, tokenizer, max_tokens=mixture.max_tokens)
     held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=run.loop.seed)
 
     def measure(model: torch.nn.Module) -> dict[str, float]:
         return {"mnli_dev_gold_sample": round(evaluate.two_way(model, held, tokenizer), 4)}
 
-    return _train(run, "nli", nli.LABELS, items=items, rows=asdict(mixture), measure=measure if held else None)
+    return _train(
+        run, "nli", nli.LABELS,
+        items=items, rows=asdict(mixture), judged=judged_papers(judged), measure=measure if held else None,
+    )  # fmt: skip
 
 
 def train_ner(run: Run, corpus: ner.Corpus) -> loop.Progress:
@@ -137,7 +141,7 @@ def train_onepass(
         "dropout": run.lora.dropout,
         "begin": begun(begin) if begin else None,
         "between": between,
-        "judged": {"sha256": adapter.sha256(judged), **judge_note(judged)} if judged else None,
+        "judged": judged_papers(judged),
         "data": {"rows": len(items), "hypotheses": asked, **asdict(mixture), "passes": onepass.PASSES},
     }
 
@@ -165,6 +169,11 @@ def train_onepass(
     return progress
 
 
+def judged_papers(judged: Path | None) -> dict[str, Any] | None:
+    """What the papers of a run say of the pairs that a teacher judged."""
+    return {"sha256": adapter.sha256(judged), **judge_note(judged)} if judged else None
+
+
 def begun(folder: Path) -> dict[str, str]:
     """What the papers of a run say of the adapter that it started from."""
     manifest = card.read_manifest(folder)
@@ -179,10 +188,16 @@ def _train(
     items: Sequence[Item],
     rows: dict[str, Any],
     measure: loop.Measure | None,
+    judged: dict[str, Any] | None = None,
 ) -> loop.Progress:
     loop.log.info("%d rows, %d tokens", len(items), sum(len(item.ids) for item in items))
     model = adapter.adapted(task, run.base, labels, run.lora, seed=run.loop.seed)
-    recipe = {"loop": asdict(run.loop), "lora": asdict(run.lora), "data": {"rows": len(items), **rows}}
+    recipe = {
+        "loop": asdict(run.loop),
+        "lora": asdict(run.lora),
+        "judged": judged,
+        "data": {"rows": len(items), **rows},
+    }
 
     def export(trained: torch.nn.Module, progress: loop.Progress) -> None:
         assert isinstance(trained, PeftModel)
