@@ -86,9 +86,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def adapted(task: str, folder: Path, labels: tuple[str, ...], options: LoraOptions, *, seed: int) -> PeftModel:
-    """The base with trainable LoRA matrices and a trainable head; everything else is frozen."""
+    """The base with trainable LoRA matrices and a trainable head; everything else is frozen.
+
+    Attention is written out: the fused products of CPUs take four times as long backwards.
+    """
     torch.manual_seed(seed)  # draws the head and the matrices
-    model = load_base(task, folder, labels, dropout=options.dropout)
+    model: Any = load_base(task, folder, labels, dropout=options.dropout)
+    model.set_attn_implementation("eager")
     config = LoraConfig(
         task_type=_PEFT_TASKS[task],
         r=options.rank,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textjury.training.blocks import Block
@@ -67,9 +67,7 @@ def _mutual(concepts: list[Concept]) -> Iterator[Concept]:
     """A label is debatable for the texts of those that it names, and for its own texts they are."""
     for concept in concepts:
         others = {next(iter(other.true)) for other in concepts if concept.true & other.unclear}
-        yield Concept(
-            concept.names, concept.true, concept.unclear | others, near=concept.near, templates=concept.templates
-        )
+        yield replace(concept, unclear=concept.unclear | others)
 
 
 def written_blocks(times: int, *, seed: int, folder: Path = FOLDER) -> Iterator[Block]:
