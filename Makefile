@@ -44,8 +44,9 @@ test-ui: $(READY) ## the forms in a real browser (needs Chromium), pictures into
 format: $(READY) ## rewrite the code in the house's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-benchmarks: $(READY) ## measure speed on this machine
-	@$(BIN)/python benchmarks/zero_shot.py && $(BIN)/python benchmarks/rules.py && $(BIN)/python benchmarks/store.py
+benchmarks: $(READY) ## measure speed on this machine (ADAPTER=FOLDER: zero-shot with a pairwise adapter, too)
+	@$(BIN)/python benchmarks/rules.py && $(BIN)/python benchmarks/store.py
+	@$(if $(ADAPTER),$(BIN)/python benchmarks/zero_shot.py --adapter $(ADAPTER) && $(BIN)/python benchmarks/one_pass.py --adapter $(ADAPTER))
 
 clean: ## remove the environment and all outputs
 	@rm -rf $(VENV) data/work data/output

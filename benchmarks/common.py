@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from textjury.config.schema import EMBEDDED_MODELS, ModelConfig
+
 NAMES = {  # abbreviations: their words, nothing more
     "comp.graphics": "computer graphics",
     "comp.os.ms-windows.misc": "microsoft windows operating system",
@@ -78,6 +80,12 @@ def sampled(frame: pd.DataFrame, rows: int, *, seed: int) -> pd.DataFrame:
 def label_options(labels: list[str]) -> list[str]:
     """What ``textjury init`` is told of the labels: ``name: words``."""
     return [f"{label}: {worded(label)}" for label in labels]
+
+
+def adapted(adapter: str) -> ModelConfig:
+    """The packaged encoder as an NLI model with an adapter: ``embedded:<adapter>`` or its folder."""
+    place = adapter if adapter.startswith("embedded:") else str(Path(adapter).resolve())
+    return EMBEDDED_MODELS["nli"].model_copy(update={"adapter": place})
 
 
 def command() -> str:

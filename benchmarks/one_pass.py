@@ -1,9 +1,9 @@
 """All labels in one pass beside one pair at a time, and beside what a user would use instead, in one run.
 
-    python benchmarks/one_pass.py [--texts 200] [--repeats 3] [--labels 4 16 77]
+    python benchmarks/one_pass.py --adapter FOLDER [--texts 200] [--repeats 3] [--labels 4 16 77]
 
 Methods take turns over the same generated texts of mixed length (those of ``zero_shot.py``): the embedded one-pass model,
-the embedded pairwise model in the same engine, and the Hugging Face pipeline with the pairwise model, looped and with
+a pairwise adapter of ``textjury train nli`` in the same engine, and the Hugging Face pipeline with the pairwise model, looped and with
 ``batch_size=32`` (on every n-th text by length: it is slow). Every method asks by its default template: the one-pass
 model by the bare wording, the others by "This text is about ..."; ``one_pass_sentence`` is the one-pass model asked by that
 sentence, ``pairwise_bare`` the pairwise one asked by the bare wording. Also: how far a label's score moves when it is asked alone
@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from zero_shot import LABELS, Timing, _pipe, _pipeline, engine_scores, machine, merged_embedded, texts
+from common import command
+from zero_shot import LABELS, Timing, _pipe, _pipeline, engine_scores, machine, merged, pairwise, texts
 
 from textjury.config.schema import EMBEDDED_MODELS
 from textjury.engine.device import choose
@@ -39,17 +40,17 @@ def main() -> None:
     options = parsed()
     device = choose(options.device)
     one: NliModel = open_model(locate("nli", EMBEDDED_MODELS["nli"], base=Path()), device)
-    pairwise: NliModel = open_model(locate("nli-pairwise", EMBEDDED_MODELS["nli-pairwise"], base=Path()), device)
+    other: NliModel = open_model(pairwise(options.adapter), device)
     rows = texts(options.texts, seed=options.seed)
     with tempfile.TemporaryDirectory() as room:
-        pipe = _pipeline(merged_embedded(Path(room)), device, "float32")
+        pipe = _pipeline(merged(options.adapter, Path(room)), device, "float32")
         measured = [
-            compared(one, pairwise, pipe, rows, labels_of(count), repeats=options.repeats, step=options.step)
+            compared(one, other, pipe, rows, labels_of(count), repeats=options.repeats, step=options.step)
             for count in options.labels
         ]
     lengths = [len(ids) for ids in one.tokenize(rows).ids]
     result = {
-        "command": f"python benchmarks/one_pass.py --texts {options.texts} --repeats {options.repeats} --seed {options.seed}",
+        "command": command(),
         "machine": machine(device),
         "tokens_per_text": {
             "mean": round(float(np.mean(lengths)), 1),
@@ -74,21 +75,21 @@ def labels_of(count: int) -> list[str]:
 
 
 def compared(
-    one: NliModel, pairwise: NliModel, pipe: Any, rows: Sequence[str], labels: Sequence[str], *, repeats: int, step: int
+    one: NliModel, other: NliModel, pipe: Any, rows: Sequence[str], labels: Sequence[str], *, repeats: int, step: int
 ) -> dict[str, Any]:
     few = sorted(rows, key=len)[step // 2 :: step]
     asked, asked_few = len(rows) * len(labels), len(few) * len(labels)
     bare = one.located.template
     timings = {name: Timing(asked) for name in ("one_pass", "one_pass_sentence", "pairwise", "pairwise_bare")}
     timings |= {name: Timing(asked_few) for name in ("pipeline_loop", "pipeline_batch_32")}
-    for model in (one, pairwise):
+    for model in (one, other):
         engine_scores(model, rows, labels)  # warm up: the batch budget is measured here
     engine_scores(one, rows, labels, bare)
     for _ in range(repeats):
         timings["one_pass"].add(lambda: engine_scores(one, rows, labels, bare))
         timings["one_pass_sentence"].add(lambda: engine_scores(one, rows, labels))
-        timings["pairwise"].add(lambda: engine_scores(pairwise, rows, labels))
-        timings["pairwise_bare"].add(lambda: engine_scores(pairwise, rows, labels, bare))
+        timings["pairwise"].add(lambda: engine_scores(other, rows, labels))
+        timings["pairwise_bare"].add(lambda: engine_scores(other, rows, labels, bare))
         timings["pipeline_loop"].add(lambda: [_pipe(pipe, row, labels) for row in few])
         timings["pipeline_batch_32"].add(lambda: _pipe(pipe, few, labels, batch_size=32))
     shown = {name: timing.as_dict() for name, timing in timings.items()}
@@ -113,6 +114,7 @@ def compared(
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--adapter", type=Path, required=True, help="folder of a pairwise adapter")
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--labels", type=int, nargs="+", default=[4, 16, 77])
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,7 +1,7 @@
 """Zero-shot with label names only: embedding alone, NLI alone, and the zero-label vote of the two, set by set.
 
     python benchmarks/yardstick.py --data FOLDER [--rows 500] [--seed 7] [--sets agnews,banking77]
-                                   [--compare pairwise=embedded:nli] [--out benchmarks/results/yardstick.json]
+                                   [--compare pairwise=FOLDER] [--out benchmarks/results/yardstick.json]
 
 FOLDER holds one ``<set>.parquet`` each with columns ``text`` and ``label`` (``labels`` for multi-label sets). Rows are a
 seeded sample of the test part (of all rows where there is none), texts distinct. Labels are worded by their names, the
@@ -9,7 +9,7 @@ template is the default one, nothing is tuned on any set. The numbers come from 
 made by ``textjury init`` runs, without its rules, entities and summaries. Multi-label sets count micro-F1 at the vote's
 threshold, others accuracy; intervals are 95 % bootstrap intervals over rows. ``zero_shot_raw`` and ``embedding_raw`` take
 the best score as it is, without the vote's reference profile. ``--compare NAME=PLACE`` puts another NLI model beside the
-default one on the same rows: PLACE is ``embedded:<adapter>`` or the folder of a model.
+default one on the same rows: PLACE is ``embedded:<adapter>``, or the folder of an adapter or a model.
 
 Figures are kept set by set: a second call with other ``--sets`` adds to the file. The Chinese titles of the collection are
 left out: the models read English.
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from common import command, label_options, labelled, machine, name_of, sampled
+from common import adapted, command, label_options, labelled, machine, name_of, sampled
 
 from textjury.config.load import PIPELINE_FILE, load_rulebook
 from textjury.config.schema import EMBEDDED_MODELS, ModelConfig, ZeroShotConfig
@@ -78,6 +78,7 @@ SOURCE = (
     "accuracy in BTZSC (github.com/IliasAarab/btzsc, results at 4eac6a9), other rows and templates than here; its imdb is the "
     "IMDb test set, here it stands beside two other samples of IMDb reviews"
 )
+ADAPTER_CONFIG = "adapter_config.json"
 MARGIN = 0.01  # the fused vote may lose so much to its better half
 HALVES = ("embedding", "zero_shot")
 DEFAULT = (ZeroShotConfig().model, EMBEDDED_MODELS[ZeroShotConfig().model])
@@ -137,8 +138,8 @@ def asked_for(compared: Sequence[str]) -> dict[str, tuple[str, ModelConfig]]:
         known |= {str(config.adapter): config for config in EMBEDDED_MODELS.values() if config.adapter}
         if place in known:
             model = known[place]
-        elif place.startswith("embedded:"):
-            model = EMBEDDED_MODELS["nli"].model_copy(update={"adapter": place})
+        elif place.startswith("embedded:") or (Path(place) / ADAPTER_CONFIG).is_file():
+            model = adapted(place)
         else:
             model = ModelConfig(task="nli", path=Path(place).resolve())
         found[name] = (f"compared_{name_of(name)}", model)
@@ -275,7 +276,8 @@ def main() -> None:
 
 def _identity(model: ModelConfig) -> dict[str, Any]:
     found = locate("nli", model, base=Path())
-    return {"adapter": model.adapter, "sha256": found.sha256, "adapter_sha256": found.adapter_sha256}
+    adapter = Path(model.adapter).name if model.adapter else None
+    return {"adapter": adapter, "sha256": found.sha256, "adapter_sha256": found.adapter_sha256}
 
 
 if __name__ == "__main__":

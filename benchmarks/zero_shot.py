@@ -1,6 +1,6 @@
 """Zero-shot classification: this engine beside ``transformers.pipeline``, in one run.
 
-    python benchmarks/zero_shot.py                         the embedded pairwise NLI model
+    python benchmarks/zero_shot.py --adapter FOLDER        a pairwise adapter of ``textjury train nli``
     python benchmarks/zero_shot.py --model FOLDER          any NLI model
     python benchmarks/zero_shot.py --random bart-large     random weights of a real architecture: speed only
 
@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from common import adapted
 from tokenizers import Tokenizer, processors
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -378,9 +379,14 @@ def agreement(bench: Bench, rows: Sequence[str], labels: Sequence[str], *, bound
     }
 
 
-def merged_embedded(folder: Path) -> Path:
-    """The embedded NLI model with its adapter merged, saved as any model is."""
-    located = locate("nli-pairwise", EMBEDDED_MODELS["nli-pairwise"], base=Path())
+def pairwise(adapter: Path) -> LocatedModel:
+    """The packaged encoder with a pairwise adapter of ``textjury train nli``."""
+    return locate("nli", adapted(str(adapter)), base=Path())
+
+
+def merged(adapter: Path, folder: Path) -> Path:
+    """That model with its adapter merged, saved as any model is."""
+    located = pairwise(adapter)
     network = load_network(located, choose("cpu").with_dtype("float32"))
     with quiet():
         network.module.save_pretrained(folder)
@@ -477,6 +483,7 @@ def parsed() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", type=Path, help="folder of an NLI model")
     what.add_argument("--random", choices=["bert-base", "deberta-base", "bart-base", "bart-large"])
+    parser.add_argument("--adapter", type=Path, help="folder of a pairwise adapter")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="1 on a machine that others use too: processor time then tells")
     parser.add_argument("--texts", type=int, default=48, help="texts per timed call")
@@ -487,7 +494,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not (options.model or options.random or options.adapter):
+        parser.error("say which model: --adapter, --model or --random")
+    return options
 
 
 def main() -> None:
@@ -504,7 +514,7 @@ def main() -> None:
         folder = options.model or (
             random_model(options.random, Path(room), seed=options.seed)
             if options.random
-            else merged_embedded(Path(room))
+            else merged(options.adapter, Path(room))
         )
         bench = open_bench(folder, device, options)
         rows = texts(options.texts, seed=options.seed)
@@ -512,7 +522,7 @@ def main() -> None:
             "command": shlex.join(["python", "benchmarks/zero_shot.py", *sys.argv[1:]]),
             "seed": options.seed,
             "model": {
-                "name": name or "embedded nli",
+                "name": name or "pairwise adapter",
                 "sha256": bench.engine.located.sha256,
                 "trained": not options.random,
             },

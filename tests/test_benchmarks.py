@@ -76,7 +76,7 @@ def test_card_says_that_the_summary_is_worse_when_it_is(scripts: dict[str, Modul
     report = {
         "sets": {"mails": {**sizes, "systems": shown}},
         "command": "python benchmarks/summary.py",
-        "nli": {"adapter": "embedded:nli", "adapter_sha256": "ab"},
+        "nli": {"adapter": "embedded:nli-onepass", "adapter_sha256": "ab"},
     }
     text = script.card(report)
     assert "On mails, zero-shot on the stage's summary is worse than on the first window: -0.100;" in text

@@ -68,7 +68,7 @@ class ModelConfig(Strict):
     path: Path | None = None
     package: str | None = None  # carrier package that holds the files
     sha256: str | None = None  # of model.safetensors (of the index file's shards joined, when sharded)
-    adapter: str | None = None  # "embedded:nli-onepass|nli|ner", or a folder with an adapter
+    adapter: str | None = None  # "embedded:nli-onepass|ner", or a folder with an adapter
     adapter_sha256: str | None = None
     allow_hub: bool = False
     max_tokens: Annotated[int, Field(ge=8)] | None = None
@@ -246,9 +246,6 @@ _MINILM = {
 EMBEDDED_MODELS: dict[str, ModelConfig] = {
     "embedding": ModelConfig.model_validate({"task": "embedding", "max_tokens": 256, **_MINILM}),
     "nli": ModelConfig.model_validate({"task": "nli", "adapter": "embedded:nli-onepass", "max_tokens": 256, **_MINILM}),
-    "nli-pairwise": ModelConfig.model_validate(
-        {"task": "nli", "adapter": "embedded:nli", "max_tokens": 256, **_MINILM}
-    ),
     "ner": ModelConfig.model_validate({"task": "ner", "adapter": "embedded:ner", "max_tokens": 256, **_MINILM}),
 }
 """What runs out of the box: one encoder from a carrier package, and the adapters in this package."""
