@@ -90,7 +90,7 @@ def adapted(adapter: str) -> ModelConfig:
 
 def command() -> str:
     """The command line, without the places of this machine."""
-    shown = [Path(part).name if "/" in part and not part.startswith("-") else part for part in sys.argv[1:]]
+    shown = [re.sub(r"(?:(?<=^)|(?<==))[^=]*/", "", part) for part in sys.argv[1:]]
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown])
 
 

@@ -32,7 +32,7 @@ from common import adapted, command, label_options, labelled, machine, name_of, 
 from textjury.config.load import PIPELINE_FILE, load_rulebook
 from textjury.config.schema import EMBEDDED_MODELS, ModelConfig, ZeroShotConfig
 from textjury.engine.device import choose
-from textjury.engine.models import locate
+from textjury.engine.models import ADAPTER_CONFIG, locate
 from textjury.ensemble.baselines import majority_class
 from textjury.ensemble.scores import Predicted, compare, score
 from textjury.pipeline.init import init_rulebook
@@ -78,7 +78,6 @@ SOURCE = (
     "accuracy in BTZSC (github.com/IliasAarab/btzsc, results at 4eac6a9), other rows and templates than here; its imdb is the "
     "IMDb test set, here it stands beside two other samples of IMDb reviews"
 )
-ADAPTER_CONFIG = "adapter_config.json"
 MARGIN = 0.01  # the fused vote may lose so much to its better half
 HALVES = ("embedding", "zero_shot")
 DEFAULT = (ZeroShotConfig().model, EMBEDDED_MODELS[ZeroShotConfig().model])
@@ -134,14 +133,8 @@ def asked_for(compared: Sequence[str]) -> dict[str, tuple[str, ModelConfig]]:
     found = {}
     for text in compared:
         name, _, place = text.partition("=")
-        known = {f"embedded:{key}": config for key, config in EMBEDDED_MODELS.items()}
-        known |= {str(config.adapter): config for config in EMBEDDED_MODELS.values() if config.adapter}
-        if place in known:
-            model = known[place]
-        elif place.startswith("embedded:") or (Path(place) / ADAPTER_CONFIG).is_file():
-            model = adapted(place)
-        else:
-            model = ModelConfig(task="nli", path=Path(place).resolve())
+        adapter = place.startswith("embedded:") or (Path(place) / ADAPTER_CONFIG).is_file()
+        model = adapted(place) if adapter else ModelConfig(task="nli", path=Path(place).resolve())
         found[name] = (f"compared_{name_of(name)}", model)
     return found
 

@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the engine sets it, fo
 import argparse
 import json
 import platform
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from common import adapted
+from common import adapted, command
 from tokenizers import Tokenizer, processors
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -381,7 +380,10 @@ def agreement(bench: Bench, rows: Sequence[str], labels: Sequence[str], *, bound
 
 def pairwise(adapter: Path) -> LocatedModel:
     """The packaged encoder with a pairwise adapter of ``textjury train nli``."""
-    return locate("nli", adapted(str(adapter)), base=Path())
+    located = locate("nli", adapted(str(adapter)), base=Path())
+    if located.one_pass:
+        raise SystemExit(f"{adapter}: a one-pass adapter; name one of textjury train nli")
+    return located
 
 
 def merged(adapter: Path, folder: Path) -> Path:
@@ -480,10 +482,10 @@ def machine(device: Device) -> dict[str, Any]:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group()
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--adapter", type=Path, help="folder of a pairwise adapter")
     what.add_argument("--model", type=Path, help="folder of an NLI model")
     what.add_argument("--random", choices=["bert-base", "deberta-base", "bart-base", "bart-large"])
-    parser.add_argument("--adapter", type=Path, help="folder of a pairwise adapter")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="1 on a machine that others use too: processor time then tells")
     parser.add_argument("--texts", type=int, default=48, help="texts per timed call")
@@ -494,10 +496,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not (options.model or options.random or options.adapter):
-        parser.error("say which model: --adapter, --model or --random")
-    return options
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -519,7 +518,7 @@ def main() -> None:
         bench = open_bench(folder, device, options)
         rows = texts(options.texts, seed=options.seed)
         result: dict[str, Any] = {
-            "command": shlex.join(["python", "benchmarks/zero_shot.py", *sys.argv[1:]]),
+            "command": command(),
             "seed": options.seed,
             "model": {
                 "name": name or "pairwise adapter",

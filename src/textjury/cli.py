@@ -369,7 +369,7 @@ def finetune(
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(context: typer.Context) -> None:
-    """Make the embedded models again from data: nli, ner, evaluate-nli, ... See: textjury train --help."""
+    """Train adapters from data: nli-onepass, nli, ner, evaluate-ner, ... See: textjury train --help."""
     from textjury.training.__main__ import main as train_main
 
     raise typer.Exit(train_main(context.args))

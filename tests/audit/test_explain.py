@@ -147,17 +147,26 @@ def test_explain_quotes_the_text_when_it_is_given() -> None:
 
 
 def test_explain_says_why_entailment_had_less_say_when_the_text_asks() -> None:
-    asked = report(text="Was my invoice wrong? I paid twice.")
+    entailing = [{**SIGNALS[1], "signals": [("billing.entailment", 1.0), ("billing.score", 1.5)]}]
+    asked = report(text="Was my invoice wrong? I paid twice.", signals=[SIGNALS[0], *entailing, SIGNALS[2]])
     assert asked.asked == 0.5
-    assert "(50% of its sentences ask: the vote trusts entailment less there)" in "\n".join(lines(asked))
-    assert report(text="I paid twice.").asked == 0
-    assert report().asked is None
-    for told in (
-        report(text="I paid twice."),
-        report(),
-        report(text="Why?", prediction={**PREDICTION, "decided_by": "stack"}),
-    ):
-        assert "sentences ask" not in "\n".join(lines(told))
+    assert "(50% of its sentences ask: the vote trusts zero_shot@1 less there)" in "\n".join(lines(asked))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": "I paid twice."},
+        {"text": None},
+        {"prediction": {**PREDICTION, "decided_by": "stack"}},
+        {"signals": SIGNALS},  # no stage of entailment among them
+        {"text": "Why? " + "I paid. " * 400},
+    ],
+)
+def test_explain_is_silent_about_questions_when_they_changed_nothing(changes: dict[str, Any]) -> None:
+    entailing = {**SIGNALS[1], "signals": [("billing.entailment", 1.0), ("billing.score", 1.5)]}
+    told = report(**{"text": "Why?", "signals": [SIGNALS[0], entailing, SIGNALS[2]], **changes})
+    assert "sentences ask" not in "\n".join(lines(told))
 
 
 def test_explain_warns_when_the_contributions_do_not_sum_to_the_score() -> None:

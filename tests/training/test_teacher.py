@@ -18,7 +18,7 @@ from textjury.training import adapter, card, loop, nli, onepass, runs, teacher, 
 from textjury.training.data import RELATIONS, Pair, judge_note, read_judged, write_judged
 from textjury.training.variants import Words
 
-FEW = onepass.Mixture(topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1, written=0, pairs=0)
+FEW = onepass.Mixture(topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1, written=0, written_pairs=0)
 
 
 def a_run(data: Path, base: Path, out: Path, *, steps: int) -> runs.Run:
@@ -80,8 +80,9 @@ def test_one_pass_model_learns_what_the_teacher_judged_and_its_papers_say_so(
     lines = card.command(manifest).splitlines()
     assert [line.split()[3] for line in lines] == ["nli-onepass", "teacher", "judge", "nli-onepass"]
     assert "--out RUN1" in lines[0]
-    assert "--out judged2.parquet" in lines[2]
-    assert "--begin RUN1 --judged judged2.parquet" in lines[3]
+    file = f"judged-{adapter.sha256(tmp_path / 'judged.parquet')[:8]}.parquet"
+    assert f"--out {file}" in lines[2]
+    assert f"--begin RUN1 --judged {file}" in lines[3]
     assert "--clinc 5" in lines[3]
     assert "A teacher says how probable" in card.card(manifest, {})
 
@@ -101,9 +102,11 @@ def test_card_names_every_earlier_run_and_one_teacher_when_a_third_run_begins_wh
     assert made == ["nli-onepass", "teacher", "judge", "nli-onepass", "judge", "nli-onepass"]
     assert "--out RUN1" in lines[0]
     assert "--out RUN2" in lines[3]
-    assert "--begin RUN1 --judged judged2.parquet" in lines[3]
+    assert "--begin RUN1 --judged judged-" in lines[3]
     assert "--out OUT" in lines[5]
-    assert "--begin RUN2 --judged judged3.parquet" in lines[5]
+    assert "--begin RUN2 --judged judged-" in lines[5]
+    assert lines[3].split("--judged ")[1].split()[0] == lines[2].split("--out ")[1].split()[0]
+    assert lines[5].split("--judged ")[1].split()[0] == lines[4].split("--out ")[1].split()[0]
 
 
 def test_one_pass_model_begins_where_an_exported_one_ended(data: Path, base: Path, tmp_path: Path) -> None:

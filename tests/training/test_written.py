@@ -1,4 +1,4 @@
-"""Texts written for this project: files that say what they mean, and blocks that are true."""
+"""Texts written for this project: files that say what they mean, and hypotheses that are true."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from textjury.training import onepass
+from textjury.errors import ConfigError, SourceError
+from textjury.training import nli, onepass
 from textjury.training.data import RELATIONS
-from textjury.training.recast import YARDSTICK
-from textjury.training.written import (
-    FOLDER,
-    WrittenSet,
-    read_written,
-    written_blocks,
-    written_pairs,
-    written_sets,
-)
+from textjury.training.recast import recast_blocks
+from textjury.training.written import WrittenSet, read_written, rounds, written_pairs, written_sets
 
 FRUIT = """
 title = "Fruit"
@@ -37,6 +32,7 @@ texts = ["Blue, with a stone.", "Jam in autumn."]
 names = ["something with pips"]
 true = ["red_apple", "pear"]
 """
+NOTHING = dict.fromkeys(("human", "topics", "sections", "clinc", "dbpedia", "feelings", "reviews"), 0)
 
 
 @pytest.fixture(scope="module")
@@ -59,61 +55,53 @@ def test_label_is_debatable_both_ways_when_one_side_says_so(fruit: Path) -> None
     assert pips.true == {"red_apple", "pear"}
 
 
-def test_blocks_hold_true_hypotheses_of_their_label_and_no_arguable_one(fruit: Path) -> None:
-    blocks = list(written_blocks(8, seed=3, folder=fruit))
-    assert len(blocks) == 8 * 6
-    assert {block.source for block in blocks} == {"written fruit"}
+def test_hypotheses_are_true_of_their_label_and_never_arguable(fruit: Path) -> None:
+    label_of = {row.text: row.label for row in read_written(fruit / "fruit.toml").rows}
     wordings = {"apple": "apple", "bulb": "pear", "stone fruit": "plum", "plum": "plum", "pear": "pear", "pips": "pips"}
-    asked = Counter()
-    for block in blocks:
-        label = next(row.label for row in read_written(fruit / "fruit.toml").rows if row.text == block.text)
-        for hypothesis, entailed in zip(block.hypotheses, block.entailed, strict=True):
-            about = next(kind for word, kind in wordings.items() if word in hypothesis.lower())
-            asked[about, entailed] += 1
-            right = {"red_apple": {"apple", "pips"}, "pear": {"pear", "pips"}, "plum": {"plum"}}[label]
-            assert entailed == (about in right)
-            assert {about, label} not in ({"pear", "red_apple"}, {"apple", "pear"})
+    right = {"red_apple": {"apple", "pips"}, "pear": {"pear", "pips"}, "plum": {"plum"}}
+    asked: Counter[tuple[str, bool]] = Counter()
+    for written, source, seed in rounds(8, seed=3, folder=fruit):
+        assert source == "written fruit"
+        for block in recast_blocks(written.rows, written.concepts, source=source, seed=seed):
+            label = label_of[block.text]
+            for hypothesis, entailed in zip(block.hypotheses, block.entailed, strict=True):
+                about = next(kind for word, kind in wordings.items() if word in hypothesis.lower())
+                asked[about, entailed] += 1
+                assert entailed == (about in right[label])
+                assert {about, label} not in ({"pear", "red_apple"}, {"apple", "pear"})
     assert asked["pips", True]
     assert asked["pips", False]
 
 
-def test_every_pass_asks_otherwise_and_the_same_seed_asks_the_same(fruit: Path) -> None:
-    first, second = list(written_blocks(2, seed=1, folder=fruit)), list(written_blocks(2, seed=1, folder=fruit))
-    assert first == second
-    assert first[:6] != first[6:]
-    assert [block.text for block in first[:6]] == [block.text for block in first[6:]]
+def test_every_round_has_a_seed_of_its_own(fruit: Path) -> None:
+    seeds = [seed for _, _, seed in rounds(3, seed=1, folder=fruit)]
+    assert len(set(seeds)) == 3
+    assert seeds == [seed for _, _, seed in rounds(3, seed=1, folder=fruit)]
+    assert not list(rounds(0, seed=1, folder=fruit))
 
 
-def test_packaged_texts_are_distinct_and_their_labels_known(sets: list[WrittenSet]) -> None:
-    assert sum(len(found.rows) for found in sets) > 3000
-    keys = Counter(re.sub(r"\W+", "", row.text.lower()) for found in sets for row in found.rows)
-    assert [key for key, count in keys.items() if count > 1 or not key] == []
-    for found in sets:
-        labels = {row.label for row in found.rows}
-        assert len(labels) >= 2, found.name
-        for concept in found.concepts:
-            assert concept.true, (found.name, concept.names)
-            assert concept.true | concept.unclear <= labels, (found.name, concept.names)
-            assert not concept.true & concept.unclear, (found.name, concept.names)
-        wordings = Counter(name.lower() for concept in found.concepts for name in concept.names)
-        assert [name for name, count in wordings.items() if count > 1] == [], found.name
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('kind = "topic"', 'kind = "colour"', r'fruit.toml "kind": \'colour\'; one of topic, request'),
+        ('unclear = ["pear"]', 'unclear = ["paer"]', r"\[labels.red_apple\] \"unclear\": unknown label 'paer'"),
+        ('true = ["red_apple", "pear"]', "true = []", r"\[\[broad\]\] 1 \"true\": empty"),
+        ('names = ["an apple"]', "", r"\[labels.red_apple\] \"names\": empty"),
+        ('title = "Fruit"', "title = Fruit", r"fruit.toml: not TOML: .*line 2"),
+    ],
+)
+def test_file_of_labels_is_refused_with_its_place_when_it_is_wrong(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "fruit.toml").write_text(FRUIT.replace(old, new), encoding="utf-8")
+    with pytest.raises(SourceError, match=said):
+        written_sets(tmp_path)
 
 
-def test_packaged_sets_are_none_of_the_yardstick(sets: list[WrittenSet]) -> None:
-    assert not any(found.name.startswith(YARDSTICK) for found in sets)
-    assert all(path.suffix == ".toml" for path in FOLDER.iterdir() if path.is_file())
-
-
-def test_packaged_pairs_are_distinct_and_as_often_negated_whatever_their_relation() -> None:
-    pairs = written_pairs()
-    assert len(pairs) > 3000
-    assert len({(pair.premise, pair.hypothesis) for pair in pairs}) == len(pairs)
-    by_relation = {name: [pair for pair in pairs if pair.relation == name] for name in RELATIONS}
-    for found in by_relation.values():
-        assert len(found) > len(pairs) / 4
-        negated = sum(bool(re.search(r"\b(not|never|no)\b|n't\b", pair.hypothesis)) for pair in found) / len(found)
-        assert negated < 0.3  # or the hypothesis alone would give its relation away
-    assert all(pair.entailed == (pair.relation == "entailment") for pair in pairs)
+def test_file_of_labels_is_refused_when_it_has_the_name_of_a_yardstick_set(tmp_path: Path) -> None:
+    (tmp_path / "banking77.toml").write_text(FRUIT, encoding="utf-8")
+    with pytest.raises(ConfigError, match="banking77: belongs to the open yardstick"):
+        written_sets(tmp_path)
 
 
 def test_pairs_are_read_block_by_block(tmp_path: Path) -> None:
@@ -128,12 +116,80 @@ def test_pairs_are_read_block_by_block(tmp_path: Path) -> None:
     assert {pair.source for pair in written_pairs(tmp_path)} == {"written a"}
 
 
-def test_mixture_has_every_written_text_as_often_as_asked(data: Path) -> None:
-    none = dict.fromkeys(("human", "topics", "sections", "clinc", "dbpedia", "feelings", "reviews"), 0)
-    blocks = onepass.mixture(data, onepass.Mixture(**none, written=2, pairs=2), seed=1)
-    texts = Counter(block.text for block in blocks if block.source.startswith("written "))
-    rows = {row.text for found in written_sets() for row in found.rows}
-    assert {texts[text] for text in rows} == {2}
-    assert set(texts) == rows | {pair.premise for pair in written_pairs()}
-    hypotheses = Counter(h for block in blocks for h in block.hypotheses)
-    assert all(hypotheses[pair.hypothesis] >= 2 for pair in written_pairs())
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("E: It was wet.\n", "a.txt:1: a line out of place"),
+        ("P: It rained.\nX: It was wet.\n", "a.txt:2"),
+        ("P: It rained.\nE It was wet.\n", "a.txt:2"),
+        ("P: It rained.\nE: It was wet.\n\nE: Rain.\n", "a.txt:4"),
+        ("P: It rained.\n\nP: It snowed.\nE: It was cold.\n", "a.txt:3"),
+        ("P: It rained.\nE: It was wet.\nP: It snowed.\nE: It was cold.\n", "a.txt:3"),
+        ("P: It rained.\nE: It was wet.\n\nP: It snowed.\n", "a.txt: ends with a premise"),
+    ],
+)
+def test_file_of_pairs_is_refused_with_its_line_when_it_is_wrong(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "a.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(SourceError, match=said):
+        written_pairs(tmp_path)
+
+
+def test_packaged_texts_are_distinct_and_no_wording_stands_for_two_labels(sets: list[WrittenSet]) -> None:
+    assert len(sets) >= 41
+    assert sum(len(found.rows) for found in sets) >= 5500
+    premises = {nli.key(pair.premise) for pair in written_pairs()}
+    keys = Counter(nli.key(row.text) for found in sets for row in found.rows)
+    assert [key for key, count in keys.items() if count > 1 or not key or key in premises] == []
+    for found in sets:
+        labels = {row.label for row in found.rows}
+        for concept in found.concepts:
+            assert concept.true, (found.name, concept.names)
+            assert not concept.true & concept.unclear, (found.name, concept.names)
+            assert concept.true | concept.unclear <= labels, (found.name, concept.names)
+        wordings = Counter(name.lower() for concept in found.concepts for name in concept.names)
+        assert [name for name, count in wordings.items() if count > 1] == [], found.name
+
+
+def test_packaged_pairs_are_distinct_and_as_often_negated_whatever_their_relation() -> None:
+    pairs = written_pairs()
+    assert len(pairs) >= 41_000
+    assert len({(pair.premise, pair.hypothesis) for pair in pairs}) == len(pairs)
+    shares = []
+    for name in RELATIONS:
+        mine = [pair for pair in pairs if pair.relation == name]
+        assert len(mine) > 0.3 * len(pairs)
+        shares.append(sum(bool(re.search(r"\b(not|never|no)\b|n't\b", pair.hypothesis)) for pair in mine) / len(mine))
+    assert max(shares) - min(shares) < 0.05  # or the hypothesis alone would give its relation away
+
+
+def test_mixtures_have_everything_written_as_often_as_asked(data: Path, sets: list[WrittenSet]) -> None:
+    blocks = onepass.mixture(data, onepass.Mixture(**NOTHING, written=2, written_pairs=3), seed=1)
+    names = {f"written {found.name}" for found in sets}
+    texts = Counter(block.text for block in blocks if block.source in names)
+    assert set(texts.values()) == {2}
+    assert set(texts) == {row.text for found in sets for row in found.rows}
+    asked = Counter((b.text, h) for b in blocks if b.source not in names for h in b.hypotheses)
+    assert asked == Counter({(pair.premise, pair.hypothesis): 3 for pair in written_pairs()})
+    few = nli.Mixture(clinc=0, dbpedia=0, vader=0, written=0, written_pairs=2)
+    pairs = [pair for pair in nli.mixture(data, few, seed=1) if pair.source.startswith("written ")]
+    assert len(pairs) == 2 * len(written_pairs())
+
+
+def test_mixtures_leave_out_what_was_written_when_it_is_measured_on(
+    data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    held = pq.read_table(data / "nli" / "mnli_dev_gold.parquet").column("premise").to_pylist()[0]
+    (tmp_path / "pairs").mkdir()
+    planted = f"P: {held.upper()}\nE: It is so.\n\nP: Something else.\nE: It is so.\n"
+    (tmp_path / "pairs" / "a.txt").write_text(planted, encoding="utf-8")
+    (tmp_path / "fruit.toml").write_text(FRUIT.replace("Soft and sweet.", held), encoding="utf-8")
+    monkeypatch.setattr(written_pairs, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(rounds, "__kwdefaults__", {"folder": tmp_path})
+    blocks = onepass.mixture(data, onepass.Mixture(**NOTHING, written=1, written_pairs=1), seed=1)
+    texts = {block.text for block in blocks}
+    assert "Something else." in texts
+    assert "Crisp and sour." in texts
+    assert nli.key(held) not in {nli.key(text) for text in texts}
+    pairs = nli.mixture(data, nli.Mixture(clinc=0, dbpedia=0, vader=0, written=1, written_pairs=1), seed=1)
+    assert nli.key(held) not in {nli.key(pair.premise) for pair in pairs}

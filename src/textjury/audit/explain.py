@@ -60,8 +60,8 @@ class ExplainedStage:
 class ExplainReport:
     """Everything the tables hold on one row. ``probabilities`` are sorted, most probable first.
 
-    ``asked``: the share of the text's sentences that are questions, of which the vote trusts entailment less; None
-    without the text.
+    ``asked``: the share of the text's sentences that are questions (of these the vote trusts entailment less), 0 to 1;
+    None without the text.
     """
 
     row_id: str
@@ -224,9 +224,17 @@ def _contribution_lines(report: ExplainReport) -> list[str]:
     width = max(len(source) for source, _ in report.contributions)
     ordered = sorted(report.contributions, key=lambda pair: (-abs(pair[1]), pair[0]))
     parts = [f"    {source:<{width}}  {value:+.4f}" for source, value in ordered]
-    less = report.decided_by == "vote" and report.asked
-    why = [f"    ({report.asked:.0%} of its sentences ask: the vote trusts entailment less there)"] if less else []
-    return [f"  score of {report.label}: {_shown(report.score)} =", *parts, *why]
+    return [f"  score of {report.label}: {_shown(report.score)} =", *parts, *_less_say_lines(report)]
+
+
+def _less_say_lines(report: ExplainReport) -> list[str]:
+    """Why entailment counts for less, where it had a say in a vote over a text that asks."""
+    entails = [
+        s.stage for s in report.stages if s.contribution and any(k.endswith(".entailment") for k, _ in s.signals)
+    ]
+    if report.decided_by != "vote" or not entails or (report.asked or 0.0) < 0.005:
+        return []
+    return [f"    ({report.asked:.0%} of its sentences ask: the vote trusts {', '.join(entails)} less there)"]
 
 
 def _stage_lines(stage: ExplainedStage) -> list[str]:

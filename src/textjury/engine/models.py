@@ -212,7 +212,8 @@ def _no_adapter(where: str, asked: str, folder: Path, *, inside: bool) -> Proble
         return Problem(
             where,
             f"{asked!r} does not come with this installation",
-            remedy="reinstall textjury, or name another adapter",
+            "a folder, or embedded:nli-onepass or embedded:ner",
+            "reinstall textjury if it is one of these; textjury train makes others",
         )
     found = "only pickled weights" if (folder / "adapter_model.bin").is_file() else "no adapter"
     expected = f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"

@@ -1,1 +1,1 @@
-"""The recipe of the embedded models: rows in, adapter out. ``python -m textjury.training --help``."""
+"""The recipes of adapters, those of the package among them: rows in, adapter out. ``python -m textjury.training --help``."""

@@ -1,4 +1,4 @@
-"""Make the embedded adapters again, and measure them.
+"""Train adapters, those of the package among them, and measure them.
 
 ``python -m textjury.training nli|nli-onepass|ner|teacher|judge|evaluate-nli|evaluate-nli-onepass|evaluate-ner --help``
 """
@@ -21,19 +21,14 @@ LOOPS = {
     "ner": loop.Options(learning_rate=1.5e-3, token_budget=2048),
     "teacher": loop.Options(learning_rate=4e-5, token_budget=2048, measure_every=500),
 }
-LORAS = {
-    "nli": adapter.LoraOptions(),
-    "nli-onepass": adapter.LoraOptions(dropout=0.1),
-    "ner": adapter.LoraOptions(dropout=0.1),
-    "teacher": adapter.LoraOptions(dropout=0.1),
-}
+DROPOUT = {"nli": 0.0, "nli-onepass": 0.1, "ner": 0.1, "teacher": 0.1}
 
 
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m textjury.training", description=__doc__)
     commands = whole.add_subparsers(dest="command", required=True)
     for task, options in LOOPS.items():
-        _add_training(commands.add_parser(task, help=f"train the {task} adapter"), options, LORAS[task])
+        _add_training(commands.add_parser(task, help=f"train the {task} adapter"), task, options)
         if task != "teacher":
             _add_evaluation(commands.add_parser(f"evaluate-{task}", help=f"measure an exported {task} adapter"))
     judge = commands.add_parser("judge", help="let a teacher judge pairs that nobody labelled")
@@ -46,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _add_training(command: argparse.ArgumentParser, defaults: loop.Options, lora: adapter.LoraOptions) -> None:
+def _add_training(command: argparse.ArgumentParser, task: str, defaults: loop.Options) -> None:
     command.add_argument("--data", type=Path, required=True, help="folder with nli/, text/ and ner/")
     command.add_argument("--out", type=Path, required=True, help="folder of the adapter; OUT.checkpoint lies beside it")
     command.add_argument("--base", type=Path, help="folder of the encoder (default: the packaged MiniLM)")
@@ -57,20 +52,21 @@ def _add_training(command: argparse.ArgumentParser, defaults: loop.Options, lora
     command.add_argument("--token-budget", type=int, default=defaults.token_budget, help="padded tokens per step")
     command.add_argument("--measure-every", type=int, default=defaults.measure_every, help="steps")
     command.add_argument("--seed", type=int, default=defaults.seed)
-    command.add_argument("--begin", type=Path, help="one-pass model: folder of the adapter to start from")
-    command.add_argument("--judged", type=Path, help="NLI models: pairs that a teacher judged, of the command judge")
-    command.add_argument(
-        "--between",
-        type=float,
-        default=1.0,
-        help="one-pass model: how far from the start to the end the weights shipped lie",
-    )
-    command.add_argument("--frozen", type=int, default=4, help="teacher: layers that stay as they are, from below")
-    for name, usual in card.MIXTURE.items():
-        who = "NLI models" if name in card.HEEDED["nli"] else "one-pass model"
-        command.add_argument(f"--{name}", type=type(usual), default=usual, help=f"{who}: rows, or passes")
-    command.add_argument("--rank", type=int, default=lora.rank)
-    command.add_argument("--dropout", type=float, default=lora.dropout, help="of the encoder while training")
+    command.add_argument("--dropout", type=float, default=DROPOUT[task], help="of the encoder while training")
+    if task in ("nli", "ner"):
+        command.add_argument("--rank", type=int, default=adapter.LoraOptions().rank)
+    if task == "teacher":
+        command.add_argument("--frozen", type=int, default=4, help="layers that stay as they are, from below")
+    if task in ("nli", "nli-onepass"):
+        command.add_argument("--judged", type=Path, help="pairs that a teacher judged, of the command judge")
+    if task == "nli-onepass":
+        command.add_argument("--begin", type=Path, help="folder of the adapter to start from")
+        command.add_argument(
+            "--between", type=float, default=1.0, help="how far from the start to the end the exported weights lie"
+        )
+    for name in card.HEEDED.get(task, ()):
+        usual = card.MIXTURE[name]
+        command.add_argument(f"--{name.replace('_', '-')}", type=type(usual), default=usual, help="rows, or passes")
 
 
 def _add_evaluation(command: argparse.ArgumentParser) -> None:
@@ -85,21 +81,23 @@ def _add_evaluation(command: argparse.ArgumentParser) -> None:
 
 def train(options: argparse.Namespace) -> None:
     shared = {field.name for field in fields(loop.Options)} & set(vars(options))
+    rank = getattr(options, "rank", adapter.LoraOptions().rank)
     run = runs.Run(
         data=options.data,
         out=options.out,
         base=options.base or adapter.base_folder(),
-        lora=adapter.LoraOptions(rank=options.rank, alpha=2 * options.rank, dropout=options.dropout),
+        lora=adapter.LoraOptions(rank=rank, alpha=2 * rank, dropout=options.dropout),
         loop=loop.Options(**{name: getattr(options, name) for name in shared}),
         stop_after=options.stop_after,
     )
+    rows = {name: getattr(options, name) for name in card.HEEDED.get(options.command, ())}
     if options.command == "nli":
-        runs.train_nli(run, nli.Mixture(written=options.written, pairs=options.pairs), judged=options.judged)
+        runs.train_nli(run, nli.Mixture(**rows), judged=options.judged)
     elif options.command == "teacher":
         runs.train_teacher(run, frozen=options.frozen)
     elif options.command == "nli-onepass":
-        rows = onepass.Mixture(**{name: getattr(options, name) for name in card.MIXTURE})
-        runs.train_onepass(run, rows, begin=options.begin, judged=options.judged, between=options.between)
+        mixture = onepass.Mixture(**rows)
+        runs.train_onepass(run, mixture, begin=options.begin, judged=options.judged, between=options.between)
     else:
         runs.train_ner(run, ner.Corpus())
 

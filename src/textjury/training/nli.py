@@ -1,4 +1,4 @@
-"""The NLI adapter: two-way entailment from human pairs and from recast classification sets."""
+"""The pairwise NLI adapter: two-way entailment from pairs of people, of a teacher and of our own, and from recast sets."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ SURE = 0.8  # from this probability on a teacher's judgement counts as a label
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """How many rows of each kind; ``written``, ``pairs``: passes over the texts and over the pairs that were written for
-    this project."""
+    """How many rows of each kind; ``judged``: at most so many of which a teacher is sure; ``written``, ``written_pairs``:
+    passes over the texts and over the pairs that were written for this project."""
 
-    human: int = 80_000
     judged: int = 60_000
     written: int = 2
-    pairs: int = 2
+    written_pairs: int = 2
     clinc: int = 14_000
     dbpedia: int = 7_000
     vader: int = 12_000
@@ -44,33 +43,24 @@ class Mixture:
 
 
 def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = None) -> list[Pair]:
-    """Training pairs from a folder with ``nli/`` and ``text/`` and from a teacher's file; no premise of a held-out
-    file among them."""
+    """Training pairs from a folder with ``nli/`` and ``text/``, from a teacher's file and from what was written for this
+    project; no premise of a held-out file among them."""
     held_out = held_out_premises(data / "nli")
-    pairs = [*human(data / "nli", options.human, held_out, seed=seed), *recast_sets(data / "text", options, seed=seed)]
-    pairs += written.written_pairs() * options.pairs
+    pairs = [*human(data / "nli", held_out, seed=seed), *recast_sets(data / "text", options, seed=seed)]
+    pairs += written.written_pairs() * options.written_pairs
     if judged:
-        sure = [pair for pair in taught(judged, held_out) if pair.belief and not 1 - SURE < pair.belief[0] < SURE]
+        sure = [pair for pair in read_judged(judged) if pair.belief and not 1 - SURE < pair.belief[0] < SURE]
         pairs += random.Random(f"{seed}/judged").sample(sure, min(len(sure), options.judged))
+    pairs = [pair for pair in pairs if key(pair.premise) not in held_out]
     random.Random(f"{seed}/mixture").shuffle(pairs)
     return pairs
 
 
-def taught(judged: Path, held_out: Set[str]) -> list[Pair]:
-    """What a teacher judged, without premises whose key is held out."""
-    return [pair for pair in read_judged(judged) if key(pair.premise) not in held_out]
-
-
-def human(folder: Path, count: int, held_out: Set[str], *, seed: int) -> list[Pair]:
-    """At most ``count`` pairs, each source within its share, none with a premise whose key is held out."""
+def human(folder: Path, held_out: Set[str], *, seed: int) -> list[Pair]:
+    """The pairs that people wrote, of each source at most its number in ``HUMAN``, none with a premise whose key is held out."""
     pools = by_source(pairs_of(folder, HUMAN, held_out), HUMAN)
     chance = random.Random(f"{seed}/human")
-    share = min(1.0, count / sum(HUMAN.values()))
-    return [
-        pair
-        for source, pool in pools.items()
-        for pair in chance.sample(pool, min(len(pool), round(HUMAN[source] * share)))
-    ]
+    return [pair for source, pool in pools.items() for pair in chance.sample(pool, min(len(pool), HUMAN[source]))]
 
 
 def pairs_of(folder: Path, sources: Collection[str], held_out: Set[str]) -> list[Pair]:
@@ -106,17 +96,15 @@ def held_out_pairs(folder: Path, name: str) -> list[Pair]:
 
 
 def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Pair]:
-    """CLINC150, DBpedia and the VADER ground truth as hypotheses about their labels."""
+    """CLINC150, DBpedia, the VADER ground truth and what was written for this project as hypotheses about their labels."""
     clinc = texts(folder, "clinc150")
     yield from recast(sample(clinc, options.clinc, seed=seed), concepts.clinc(clinc), source="clinc150", seed=seed)
     dbpedia = sample(texts(folder, "dbpedia14_test"), options.dbpedia, seed=seed)
     yield from recast(dbpedia, concepts.dbpedia(), source="dbpedia14_test", seed=seed, negatives=1.8)
     vader = balanced(texts(folder, "vader_groundtruth"), options.vader, seed=seed)
     yield from recast(vader, concepts.vader(), source="vader_groundtruth", seed=seed, negatives=1.4)
-    for once in range(options.written):
-        for own in written.written_sets():
-            again = seed + 1000 * once
-            yield from recast(own.rows, own.concepts, source=f"written {own.name}", seed=again, negatives=1.8)
+    for own, source, again in written.rounds(options.written, seed=seed):
+        yield from recast(own.rows, own.concepts, source=source, seed=again, negatives=1.8)
 
 
 def texts(folder: Path, name: str) -> list[LabelledText]:

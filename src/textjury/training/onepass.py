@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from textjury.training import adapter, concepts, nli, topics, written
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
-from textjury.training.data import LabelledText, Pair, read_sentences
+from textjury.training.data import LabelledText, Pair, read_judged, read_sentences
 from textjury.training.loop import has_bf16
 from textjury.training.recast import recast_blocks
 
@@ -43,7 +43,7 @@ class Mixture:
     """How many texts of each recast kind, the share of ``PASSES`` over the human pairs, and the passes over judged ones.
 
     ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``;
-    ``written``, ``pairs``: passes over the texts and over the pairs that were written for this project.
+    ``written``, ``written_pairs``: passes over the texts and over the pairs that were written for this project.
     """
 
     human: float = 1.0
@@ -55,12 +55,13 @@ class Mixture:
     feelings: int = 14_000
     reviews: int = 5_000
     written: int = 2
-    pairs: int = 2
+    written_pairs: int = 2
     max_tokens: int = 192
 
 
 def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = None) -> list[Block]:
-    """Blocks from a folder with ``nli/``, ``text/`` and ``ner/`` and from a teacher's file, without held-out premises."""
+    """Blocks from a folder with ``nli/``, ``text/`` and ``ner/``, from a teacher's file and from what was written for this
+    project, without held-out premises."""
     chance = random.Random(f"{seed}/onepass")
     held_out = nli.held_out_premises(data / "nli")
     pairs = nli.pairs_of(data / "nli", PASSES, held_out)
@@ -68,11 +69,11 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
         *human(pairs, options.human, chance),
         *about_topics(data, pairs, held_out, options, seed=seed),
         *recast_sets(data / "text", options, seed=seed),
-        *written.written_blocks(options.written, seed=seed),
-        *regrouped(written.written_pairs(), options.pairs, chance),
+        *regrouped(written.written_pairs(), options.written_pairs, chance),
     ]
     if judged:
-        blocks += regrouped(nli.taught(judged, held_out), options.taught, chance)
+        blocks += regrouped(read_judged(judged), options.taught, chance)
+    blocks = [block for block in blocks if nli.key(block.text) not in held_out]
     chance.shuffle(blocks)
     return blocks
 
@@ -111,7 +112,7 @@ def about_topics(data: Path, pairs: Sequence[Pair], held_out: Set[str], options:
 
 
 def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]:
-    """CLINC150, DBpedia and the VADER ground truth as hypotheses about their labels."""
+    """CLINC150, DBpedia, the VADER ground truth and what was written for this project as hypotheses about their labels."""
     rows = nli.texts(folder, "clinc150")
     wanted = nli.sample(rows, options.clinc, seed=seed)
     yield from recast_blocks(wanted, concepts.clinc(rows), source="clinc150", seed=seed)
@@ -122,6 +123,8 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]
     yield from recast_blocks(wanted, concepts.vader(), source="vader_groundtruth", seed=seed)
     wanted = reviews(rows, options.reviews, seed=seed)
     yield from recast_blocks(wanted, concepts.vader(), source="vader_groundtruth joined", seed=seed)
+    for own, source, again in written.rounds(options.written, seed=seed):
+        yield from recast_blocks(own.rows, own.concepts, source=source, seed=again)
 
 
 def reviews(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
@@ -143,7 +146,7 @@ def reviews(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[Labe
 
 
 def start(*, base: Path, seed: int, begin: Path | None, dropout: float) -> OnePass:
-    """The encoder with trainable layers and frozen embeddings, from an exported LoRA adapter if one is given.
+    """The encoder with trainable layers and frozen embeddings, from an exported adapter if one is given.
 
     ``dropout`` acts on the layers' outputs only: on attention it would cost more time than it is worth. Attention is
     written out: with a mask of their own, the fused products of CPUs take four times as long backwards.

@@ -31,7 +31,7 @@ REQUEST = (
 )  # fmt: skip
 QUESTION = (
     "The question asks for {}.", "The answer is {}.", "It asks about {}.", "Someone wants to know {}.",
-    "The question is about {}.", "This question asks for {}.", "{}.", "{}.", "{}.", "{}",
+    "The question is about {}.", "This question asks for {}.", "{}.", "{}.", "{}.", "{}", "{}.", "{}.", "{}.", "{}.",
 )  # fmt: skip
 FEELING = (
     "The sentiment is {}.", "The sentiment of this text is {}.", "This text is {}.",

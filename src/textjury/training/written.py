@@ -1,29 +1,32 @@
-"""Texts written for this project: sets of labels with texts of each, one TOML file per set in ``written/``.
+"""Texts written for this project: sets of labels with texts of each, one TOML file per set in ``written_texts/``.
 
 They bring what public sets with a licence lack: customers' requests in many trades, questions by what they ask for,
-advertising beside ordinary messages, tone and feelings, office papers. A file has a ``title``, a ``kind`` (how labels are put into
-sentences), ``[labels.KEY]`` with further ``names``, ``texts`` and the labels that are ``unclear`` of them, and
+advertising beside ordinary messages, tone and feelings, office papers. A file has a ``title`` for people, a ``kind`` (how labels
+are put into sentences), ``[labels.KEY]`` with further ``names``, ``texts`` and the labels that are ``unclear`` of them, and
 ``[[broad]]`` hypotheses that are ``true`` of several labels.
 
-``written/pairs/`` has premises with hypotheses, in blocks between empty lines: a line ``P: premise``, then lines
+``written_texts/pairs/`` has premises with hypotheses, in blocks between empty lines: a line ``P: premise``, then lines
 ``E:`` (it follows), ``N:`` (it may be) and ``C:`` (it cannot be).
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from textjury.training.blocks import Block
-from textjury.training.data import RELATIONS, LabelledText, Pair
-from textjury.training.recast import FEELING, QUESTION, REQUEST, TOPIC, Concept, recast_blocks
+from textjury.errors import Problem, SourceError, shown
+from textjury.training.data import ENTAILED, RELATIONS, LabelledText, Pair
+from textjury.training.recast import FEELING, QUESTION, REQUEST, TOPIC, Concept, refuse_yardstick
 
-FOLDER = Path(__file__).parent / "written"
+FOLDER = Path(__file__).parent / "written_texts"
 PAIRS = "pairs"
+KINDS = {"topic": TOPIC, "request": REQUEST + TOPIC, "feeling": FEELING, "question": QUESTION}
 _RELATION = {relation[0].upper(): relation for relation in RELATIONS}
-KINDS = {"topic": TOPIC, "request": REQUEST + TOPIC, "feeling": FEELING, "question": QUESTION + TOPIC[4:8]}
+_LINE = re.compile(r"([PENC]): (\S.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +38,29 @@ class WrittenSet:
     concepts: tuple[Concept, ...]
 
 
+def rounds(times: int, *, seed: int, folder: Path = FOLDER) -> Iterator[tuple[WrittenSet, str, int]]:
+    """Every set ``times`` over, with its source and a seed of its own each time: other hypotheses are asked."""
+    found = written_sets(folder) if times else []
+    for once in range(times):
+        for written in found:
+            yield written, f"written {written.name}", seed + 1000 * once
+
+
 def written_sets(folder: Path = FOLDER) -> list[WrittenSet]:
-    """All files of ``folder``, by name."""
+    """All sets of ``folder``, by name. Raises SourceError for a file that is not as described above."""
     return [read_written(path) for path in sorted(folder.glob("*.toml"))]
 
 
 def read_written(path: Path) -> WrittenSet:
     """One file; each label is a hard negative of the others, broad hypotheses are easy ones."""
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    templates = KINDS[content["kind"]]
-    labels = content["labels"]
+    refuse_yardstick(path.stem)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SourceError(Problem(path.name, f"not TOML: {error}", remedy="correct it there")) from error
+    if problems := list(_problems(path.name, content)):
+        raise SourceError(problems)
+    templates, labels = KINDS[content["kind"]], content["labels"]
     narrow = [
         Concept(
             tuple(dict.fromkeys([key.replace("_", " "), *label["names"]])),
@@ -63,30 +79,62 @@ def read_written(path: Path) -> WrittenSet:
     return WrittenSet(path.stem, rows, (*_mutual(narrow), *broad))
 
 
+def _problems(name: str, content: Mapping[str, Any]) -> Iterator[Problem]:
+    """All that is wrong with a file of labels."""
+    labels = content.get("labels", {})
+    if content.get("kind") not in KINDS:
+        yield Problem(f'{name} "kind"', shown(content.get("kind")), f"one of {', '.join(KINDS)}")
+    if len(labels) < 2:
+        yield Problem(f"{name} [labels]", f"{len(labels)} labels", "two or more")
+    for key, label in labels.items():
+        for part in ("names", "texts"):
+            if not label.get(part):
+                yield Problem(f'{name} [labels.{key}] "{part}"', "empty", "at least one")
+        yield from _unknown(f'{name} [labels.{key}] "unclear"', label.get("unclear", ()), labels)
+    for number, broad in enumerate(content.get("broad", ()), 1):
+        for part in ("names", "true"):
+            if not broad.get(part):
+                yield Problem(f'{name} [[broad]] {number} "{part}"', "empty", "at least one")
+        named = [*broad.get("true", ()), *broad.get("unclear", ())]
+        yield from _unknown(f"{name} [[broad]] {number}", named, labels)
+
+
+def _unknown(place: str, named: Collection[str], labels: Collection[str]) -> Iterator[Problem]:
+    for label in named:
+        if label not in labels:
+            yield Problem(place, f"unknown label {shown(label)}", "a label of this file")
+
+
 def _mutual(concepts: list[Concept]) -> Iterator[Concept]:
-    """A label is debatable for the texts of those that it names, and for its own texts they are."""
+    """Each concept, debatable for the texts of the labels that it names and of those that name it."""
     for concept in concepts:
         others = {next(iter(other.true)) for other in concepts if concept.true & other.unclear}
         yield replace(concept, unclear=concept.unclear | others)
 
 
-def written_blocks(times: int, *, seed: int, folder: Path = FOLDER) -> Iterator[Block]:
-    """Blocks over every text, ``times`` over, each time with other hypotheses."""
-    for once in range(times):
-        for written in written_sets(folder):
-            source = f"written {written.name}"
-            yield from recast_blocks(written.rows, written.concepts, source=source, seed=seed + 1000 * once)
-
-
 def written_pairs(folder: Path = FOLDER) -> list[Pair]:
-    """All pairs of ``folder/pairs``, by file and place."""
+    """All pairs of ``folder/pairs``, by file and place. Raises SourceError for a wrong line."""
     return [pair for path in sorted((folder / PAIRS).glob("*.txt")) for pair in read_written_pairs(path)]
 
 
-def read_written_pairs(path: Path) -> Iterator[Pair]:
+def read_written_pairs(path: Path) -> list[Pair]:
     """The pairs of one file."""
-    for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
-        (_, premise), *asked = (line.split(": ", 1) for line in block.splitlines())
-        for kind, hypothesis in asked:
-            relation = _RELATION[kind]
-            yield Pair(premise, hypothesis, relation == RELATIONS[0], f"written {path.stem}", relation)
+    pairs: list[Pair] = []
+    problems: list[Problem] = []
+    premise, asked = "", True
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        kind, said = _LINE.fullmatch(line).groups() if _LINE.fullmatch(line) else ("", line)
+        if not line:
+            premise = ""
+        elif kind == "P" and not premise and asked:
+            premise, asked = said, False
+        elif kind in _RELATION and premise:
+            relation, asked = _RELATION[kind], True
+            pairs.append(Pair(premise, said, ENTAILED[relation], f"written {path.stem}", relation))
+        else:
+            expected = "a line P: first in every block, then lines E:, N: or C:, an empty line between blocks"
+            problems.append(Problem(f"{path.name}:{number}", "a line out of place", expected))
+            asked = True
+    if problems or not asked:
+        raise SourceError(problems or Problem(path.name, "ends with a premise of which nothing is asked"))
+    return pairs

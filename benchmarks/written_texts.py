@@ -1,0 +1,74 @@
+"""What the texts written for this project share with the sets that are measured on.
+
+    python benchmarks/written_texts.py --data FOLDER [--out benchmarks/results/written_texts.json]
+
+FOLDER holds ``nli/`` and ``text/`` with Parquet files. Counted are written texts, premises and hypotheses that stand in a file
+as a whole (by letters and digits), and those that share at least half of their sequences of six words with one of its texts.
+Texts of the latter kind are printed, to be looked at. CLINC150, DBpedia and the VADER ground truth may be trained on and are
+left out. The counts are written beside the verdicts of a blind reader that the results file has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from common import command
+
+from textjury.training.nli import key
+from textjury.training.written import written_pairs, written_sets
+
+WORDS = 6
+TRAINED_ON = ("clinc150", "dbpedia14_test", "vader_groundtruth")
+COLUMNS = ("text", "premise", "hypothesis")
+
+
+def sequences(text: str) -> set[str]:
+    """All runs of six words, or the whole text where it has three to five."""
+    words = re.findall(r"\w+", text.lower())
+    runs = {" ".join(words[at : at + WORDS]) for at in range(len(words) - WORDS + 1)}
+    return runs or ({" ".join(words)} if len(words) > 2 else set())
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    table = pq.read_table(path)
+    for column in COLUMNS:
+        if column in table.column_names:
+            yield from (text for text in table.column(column).to_pylist() if text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "written_texts.json")
+    asked = parser.parse_args()
+    pairs = written_pairs()
+    whole = {row.text for found in written_sets() for row in found.rows} | {pair.premise for pair in pairs}
+    own = whole | {pair.hypothesis for pair in pairs}
+    keys = {key(text) for text in whole}
+    where: dict[str, set[str]] = defaultdict(set)
+    for text in own:
+        for run in sequences(text):
+            where[run].add(text)
+    found: dict[str, dict[str, int]] = {}
+    files = [path for path in sorted((asked.data / "text").glob("*.parquet")) if path.stem not in TRAINED_ON]
+    for path in [asked.data / "nli" / "mnli_dev_gold.parquet", asked.data / "nli" / "snli_test.parquet", *files]:
+        equal, close = set(), set()
+        for text in texts_of(path):
+            equal |= {key(text)} & keys
+            shared = Counter(mine for run in sequences(text) for mine in where.get(run, ()))
+            close |= {mine for mine, count in shared.items() if 2 * count >= len(sequences(mine))}
+        found[path.stem] = {"whole": len(equal), "half_of_its_sequences": len(close)}
+        print(path.stem, found[path.stem], sorted(close))
+    report = json.loads(asked.out.read_text("utf-8")) if asked.out.is_file() else {}
+    report |= {"command": command(), "texts": len(whole), "hypotheses": len(own - whole), "shared": found}
+    asked.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
