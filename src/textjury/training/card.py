@@ -190,7 +190,7 @@ Labels in order: {", ".join(f"`{label}`" for label in manifest["id2label"].value
 AdamW, peak learning rate {run["learning_rate"]}, {run["warmup"]:.0%} warm-up, linear decay to zero, {run["token_budget"]} padded tokens per step,
 length grouping, bf16 products and fp32 weights, seed {manifest["seed"]}.
 {recipe["data"]["rows"]:,} rows prepared; {trained["rows"]:,} seen in {trained["steps"]:,} steps ({trained["tokens"]:,} tokens, {trained["minutes"]} minutes).
-{_clock(run)}
+{" ".join([_clock(run), *manifest.get("notes", ())])}
 
 ```
 {command(manifest)}

@@ -123,7 +123,8 @@ def read_written_pairs(path: Path) -> list[Pair]:
     problems: list[Problem] = []
     premise, asked = "", True
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        kind, said = _LINE.fullmatch(line).groups() if _LINE.fullmatch(line) else ("", line)
+        found = _LINE.fullmatch(line)
+        kind, said = found.groups() if found else ("", line)
         if not line:
             premise = ""
         elif kind == "P" and not premise and asked:
