@@ -223,7 +223,7 @@ def test_locate_refuses_an_adapter_when_its_weights_are_pickled(tiny: Tiny, tmp_
 
 def test_locate_refuses_an_embedded_adapter_when_the_package_lacks_it(tiny: Tiny) -> None:
     with pytest.raises(
-        ModelError, match="'embedded:none' does not come with this installation; .* embedded:ner; reinstall"
+        ModelError, match=r"'embedded:none' does not come with this installation; .* embedded:ner; reinstall"
     ):
         find(tiny, adapter="embedded:none")
 
