@@ -85,6 +85,8 @@ def test_one_pass_model_learns_what_the_teacher_judged_and_its_papers_say_so(
     assert f"--begin RUN1 --judged {file}" in lines[3]
     assert "--clinc 5" in lines[3]
     assert "A teacher says how probable" in card.card(manifest, {})
+    assert "a teacher judged them" in card.card(manifest, {})
+    assert "a teacher judged them" not in card.card(card.read_manifest(tmp_path / "first"), {})
 
 
 def test_card_names_every_earlier_run_and_one_teacher_when_a_third_run_begins_where_a_second_ended(
@@ -107,6 +109,27 @@ def test_card_names_every_earlier_run_and_one_teacher_when_a_third_run_begins_wh
     assert "--begin RUN2 --judged judged-" in lines[5]
     assert lines[3].split("--judged ")[1].split()[0] == lines[2].split("--out ")[1].split()[0]
     assert lines[5].split("--judged ")[1].split()[0] == lines[4].split("--out ")[1].split()[0]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "said"), [("written", "feelings, news, office"), ("written_pairs", "three relations")]
+)
+def test_card_names_what_was_written_only_when_a_run_read_it(
+    asked: str, said: str, earlier: bool, data: Path, base: Path, tmp_path: Path
+) -> None:
+    runs.train_onepass(a_run(data, base, tmp_path / "first", steps=1), FEW)
+    manifest = card.read_manifest(tmp_path / "first")
+    assert said not in card.card(manifest, {})
+    recipe = manifest["recipe"]
+    if earlier:
+        recipe["begin"] = {"sha256": "a" * 64, "command": f"x --out OUT --between 0.5 --{asked.replace('_', '-')} 2"}
+    else:
+        recipe["data"][asked] = 2
+    told = card.card(manifest, {})
+    assert said in told
+    assert "judged a random part blind" in told
+    assert ("How far weights lie" in told) == earlier
 
 
 def test_one_pass_model_begins_where_an_exported_one_ended(data: Path, base: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -57,7 +58,7 @@ _ROWS = {
 }  # fmt: skip
 _NLI_NOTES = """Pairs whose repositories state no licence (JOCI, MPE, CommitmentBank, FraCaS, LingNLI) were left out.
 No premise of the evaluation files is among the training texts (compared by letters and digits). A sample of MultiNLI dev was
-measured during the run, but nothing was chosen by it. None of the sets of the zero-shot table was trained on."""
+measured during the run, but no run was stopped or changed by it. None of the sets of the zero-shot table was trained on."""
 _NOTES = {
     "nli": _NLI_NOTES,
     "nli-onepass": f"""{_NLI_NOTES} How subjects are judged
@@ -72,16 +73,22 @@ agreed about 298 of 300 pairs and all of 240 texts with up to eight labels to ch
 
 
 def _data(kind: str, recipe: dict[str, Any]) -> str:
-    """Where the rows came from that a run of this recipe read."""
-    used = {name: recipe["data"].get(name, usual) for name, usual in UNTIL_THEN.items()}
-    more = [_JUDGED] if recipe.get("judged") else []
-    more += [row for row, name in ((_WRITTEN, "written"), (_WRITTEN_PAIRS, "written_pairs")) if used[name]]
-    notes = [_NOTES[kind], *([_WRITTEN_NOTE] if any(used.values()) else [])]
-    if "--between" in (recipe.get("begin") or {}).get("command", "") or recipe.get("between", 1.0) < 1:
+    """Where the rows came from that a run of this recipe read, and the runs that it began with."""
+    earlier = (recipe.get("begin") or {}).get("command", "")
+    rows = {"judged": _JUDGED, "written": _WRITTEN, "written_pairs": _WRITTEN_PAIRS}
+    used = {name: recipe["data"].get(name) or _asked(earlier, name) for name in UNTIL_THEN}
+    used["judged"] = bool(recipe.get("judged")) or _asked(earlier, "judged")
+    notes = [_NOTES[kind], *([_WRITTEN_NOTE] if used["written"] or used["written_pairs"] else [])]
+    if _asked(earlier, "between") or recipe.get("between", 1.0) < 1:
         notes += [
-            "To go half way back between two runs was decided after figures of theirs had been seen; the share was not searched."
+            "How far weights lie from the start of a run to its end was chosen with such figures in view, those below among them."
         ]
-    return "\n".join([_HEAD, *_ROWS[kind], *more, "", *notes])
+    return "\n".join([_HEAD, *_ROWS[kind], *(row for name, row in rows.items() if used[name]), "", *notes])
+
+
+def _asked(commands: str, name: str) -> bool:
+    """Whether command lines have the option with anything but 0."""
+    return re.search(rf"--{name.replace('_', '-')} (?!0\b(?!\.))", commands) is not None
 
 
 _LIMITS = {
