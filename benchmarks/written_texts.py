@@ -2,10 +2,10 @@
 
     python benchmarks/written_texts.py --data FOLDER [--out benchmarks/results/written_texts.json]
 
-FOLDER holds ``nli/`` and ``text/`` with Parquet files. Counted are written texts, premises and hypotheses that stand in a file
-as a whole (by letters and digits), and those that share at least half of their sequences of six words with one of its texts.
-Texts of the latter kind are printed, to be looked at. CLINC150, DBpedia and the VADER ground truth may be trained on and are
-left out. The counts are written beside the verdicts of a blind reader that the results file has.
+FOLDER holds ``nli/`` and ``text/`` with Parquet files; looked at are those that the recipe never trains on. Counted are written
+texts and premises that stand in a file as a whole (by letters and digits), and texts, premises and hypotheses that share at
+least half of their sequences of six words with one of its texts; the latter are printed, to be looked at. The counts are
+written beside the verdicts of a blind reader that the results file has.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from common import command
 
-from textjury.training.nli import key
+from textjury.training.nli import HELD_OUT, key
+from textjury.training.recast import YARDSTICK
 from textjury.training.written import written_pairs, written_sets
 
 WORDS = 6
-TRAINED_ON = ("clinc150", "dbpedia14_test", "vader_groundtruth")
 COLUMNS = ("text", "premise", "hypothesis")
 
 
@@ -56,8 +56,8 @@ def main() -> None:
         for run in sequences(text):
             where[run].add(text)
     found: dict[str, dict[str, int]] = {}
-    files = [path for path in sorted((asked.data / "text").glob("*.parquet")) if path.stem not in TRAINED_ON]
-    for path in [asked.data / "nli" / "mnli_dev_gold.parquet", asked.data / "nli" / "snli_test.parquet", *files]:
+    measured = [path for path in sorted((asked.data / "text").glob("*.parquet")) if path.stem.startswith(YARDSTICK)]
+    for path in [*(asked.data / "nli" / f"{name}.parquet" for name in HELD_OUT), *measured]:
         equal, close = set(), set()
         for text in texts_of(path):
             equal |= {key(text)} & keys
