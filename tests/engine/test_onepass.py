@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 
 import tiny_models
 from textjury.config.schema import ModelConfig
-from textjury.engine import encode
+from textjury.engine import encode, onepass
 from textjury.engine.device import Device
 from textjury.engine.encode import HYPOTHESIS_TOKENS, OnePassNliModel
 from textjury.engine.models import DELTA_FORMAT, close_model, locate, open_model
-from textjury.engine.onepass import _similar
+from textjury.engine.onepass import _runs, _similar
 from textjury.errors import ModelError
 
 TEXTS = (*tiny_models.CORPUS, "a", " ".join(tiny_models.CORPUS[:2]))
@@ -40,6 +40,15 @@ def changed(base: Any, *, seed: int) -> dict[str, torch.Tensor]:
             tensors[f"delta.{name}"] = torch.randint(-127, 128, weight.shape, generator=chance, dtype=torch.int8)
             tensors[f"scale.{name}"] = torch.rand(len(weight), 1, generator=chance) / 1000
     return tensors
+
+
+@pytest.fixture(scope="module", autouse=True, params=[False, True], ids=["written out", "fused"])
+def fused(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Attention both ways, whatever this processor takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onepass, "_fuses", lambda _: request.param)
+        patch.setattr(onepass, "_RUN", 12)  # several runs for the few hypotheses of the tests
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +212,14 @@ def test_groups_cover_all_hypotheses_once_and_pad_little(lengths: list[int]) -> 
     parts = list(_similar(lengths))
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(len(lengths)))
     assert all(lengths[part.stop - 1] <= max(lengths[part.start] + 2, 4 * lengths[part.start] // 3) for part in parts)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40))
+def test_runs_are_whole_hypotheses_in_order_and_no_longer_than_allowed(lengths: list[int]) -> None:
+    ends = np.cumsum(lengths).tolist()
+    runs = list(_runs(ends))
+    assert [start for start, _ in runs] == [0, *(end for _, end in runs[:-1])]
+    assert runs[-1][1] == ends[-1]
+    assert {end for _, end in runs} <= set(ends)
+    alone = set(zip([0, *ends], ends, strict=False))
+    assert all(end - start <= onepass._RUN or (start, end) in alone for start, end in runs)

@@ -31,6 +31,18 @@ def test_packed_layers_compute_what_plain_ones_do_when_shapes_vary(dtype: torch.
             torch.testing.assert_close(packed(x), plain(x), rtol=slack, atol=slack)
 
 
+@pytest.mark.skipif(not packs(), reason="this build of torch has no oneDNN for bf16")
+@pytest.mark.parametrize(("dtype", "slack"), [(torch.bfloat16, 0.03), (torch.float32, 1e-5)])
+def test_packed_layer_does_what_follows_it_in_the_same_step(dtype: torch.dtype, slack: float) -> None:
+    torch.manual_seed(2)
+    plain = torch.nn.Linear(48, 32).to(dtype)
+    packed = PackedLinear(plain)
+    with torch.inference_mode():
+        x, more = torch.randn(3, 7, 48).to(dtype), torch.randn(3, 7, 32).to(dtype)
+        torch.testing.assert_close(packed.gelu(x), torch.nn.functional.gelu(plain(x)), rtol=slack, atol=slack)
+        torch.testing.assert_close(packed.plus(x, more), plain(x) + more, rtol=slack, atol=slack)
+
+
 def test_pack_linears_leaves_a_network_alone_when_its_dtype_is_another() -> None:
     module = network(torch.float64)
     assert pack_linears(module) == 0

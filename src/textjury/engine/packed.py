@@ -34,6 +34,11 @@ class PackedLinear(torch.nn.Module):
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "gelu", [], "none")
         return y
 
+    def plus(self, x: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+        """The layer's output with ``more`` (of its shape) added, in the same step."""
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, more, self._packed, self.bias, "add")
+        return y
+
 
 def pack_linears(module: Any) -> int:
     """How many linear layers in bf16 or fp32 were replaced: 0 if this build of torch cannot, or computes otherwise."""
