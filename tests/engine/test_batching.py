@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textjury.engine.batching import Budget, EngineStats, is_out_of_memory, plan, run
+from textjury.engine.batching import Budget, EngineStats, is_out_of_memory, padded, plan, run
 from textjury.errors import ModelError
 
 
@@ -154,3 +154,17 @@ def test_stats_as_dict_names_all_counts_when_asked() -> None:
     assert set(EngineStats().as_dict()) == {
         *("sequences", "tokens", "padded_tokens", "batches", "halvings", "seconds", "budget")
     }
+
+
+@given(st.integers(1, 5000))
+def test_padding_to_few_lengths_adds_a_sixteenth_at_most(longest: int) -> None:
+    assert longest <= padded(longest) <= longest + longest // 16
+    assert padded(padded(longest)) == padded(longest)
+
+
+def test_batches_of_many_lengths_have_few_shapes() -> None:
+    sizes = np.random.default_rng(1).integers(4, 256, 20_000)
+    groups = plan(sizes, 4096)
+    shapes = {(len(group), padded(int(sizes[group].max()))) for group in groups}
+    assert len(groups) > 500
+    assert len(shapes) < 100

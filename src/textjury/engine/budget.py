@@ -18,7 +18,6 @@ CANDIDATES = {
 WORTH = 10  # a job of fewer default batches than this is done before a measurement would pay
 _NEAR_BEST = 0.97  # of the candidates this close to the best rate, the smallest is taken
 _SECONDS = 1.0
-_TRIES = 3  # of each candidate, the best counts: the first one chooses kernels, any may be disturbed
 _LENGTH = 64
 
 _measured: dict[tuple[str, str], int] = {}
@@ -43,7 +42,8 @@ def measure(
 ) -> int:
     """The smallest candidate whose rate in tokens a second is within 3 % of the best one.
 
-    Candidates grow until the time is up, memory runs out, or the rate has clearly fallen.
+    Candidates grow until the time is up, memory runs out, or the rate has clearly fallen; what is left of the time
+    goes to further turns of all, of which the best counts.
     """
     length = min(_LENGTH, longest)
     deadline = clock() + _SECONDS
@@ -53,10 +53,12 @@ def measure(
         rate = _rate(budget, length, compute, clock)
         if rate is None:
             break
-        again = (_rate(budget, length, compute, clock) or 0.0 for _ in range(_TRIES - 1))
-        rates[budget] = max(rate, *again)
+        rates[budget] = max(rate, _rate(budget, length, compute, clock) or 0.0)
         if clock() > deadline or rates[budget] < 0.8 * max(rates.values()):
             break
+    while len(rates) > 1 and clock() < deadline:  # in turns, so that what disturbs one disturbs all
+        for budget, known in list(rates.items()):
+            rates[budget] = max(known, _rate(budget, length, compute, clock) or 0.0)
     best = max(rates.values(), default=0.0)
     return min((b for b, rate in rates.items() if rate >= _NEAR_BEST * best), default=CANDIDATES[kind][0])
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textjury.engine import budget
-from textjury.engine.batching import Budget, EngineStats, Group, Result, run
+from textjury.engine.batching import Budget, EngineStats, Group, Result, padded, run
 from textjury.engine.device import Device
 from textjury.engine.models import LocatedModel
 from textjury.engine.places import read_json
@@ -108,8 +108,8 @@ class Model:
         lengths: npt.NDArray[np.int64],
         sequences: Callable[[int], Sequence[Ids]],
     ) -> dict[str, npt.NDArray[np.int64]]:
-        """Padded int64 ``[rows, longest]``; a mask only if there is padding, types only if the model has them."""
-        shape = (len(group), int(lengths.max()))
+        """Padded int64 ``[rows, at least the longest]``; a mask only if there is padding, types only if the model has them."""
+        shape = (len(group), min(padded(int(lengths.max())), self.located.max_tokens))
         ids = np.full(shape, self._tokenizer.pad, np.int64)
         types = np.zeros(shape, np.int64) if self._tokenizer.token_types else None
         for i, row in enumerate(group.tolist()):
@@ -231,11 +231,13 @@ class OnePassNliModel(NliModel):
         owners = np.repeat(np.arange(len(hypotheses)), [len(ids) + len(ends) for ids in hypotheses])
         template = self._tokenizer.single
         sizes = np.array([len(p) for p in premises], np.int64) + template.special
-        if int(sizes.max()) > self.room(1) + template.special:
-            raise ValueError(f"a premise of {int(sizes.max())} tokens; at most {self.room(1) + template.special} fit")
+        widest = self.room(1) + template.special
+        if int(sizes.max()) > widest:
+            raise ValueError(f"a premise of {int(sizes.max())} tokens; at most {widest} fit")
 
         def build(group: Group) -> Any:
-            ids = np.full((len(group), int(sizes[group].max())), self._tokenizer.pad, np.int64)
+            longest = min(padded(int(sizes[group].max()) + len(asked)) - len(asked), widest)
+            ids = np.full((len(group), longest), self._tokenizer.pad, np.int64)
             for i, row in enumerate(group.tolist()):
                 template.fill(ids[i], None, premises[row])
             return self._network.staged(
