@@ -26,6 +26,7 @@ from textjury.errors import ModelError
 
 TEXTS = (*tiny_models.CORPUS, "a", " ".join(tiny_models.CORPUS[:2]))
 HYPOTHESES = ("This text is about billing.", "shipping", "a password that was reset, it seems", "x", "Is it a cat?")
+FUSES = onepass._fuses  # as it is; the tests below ask both ways
 CPU = Device("cpu", 0, "float32", "test", 1)
 
 
@@ -46,7 +47,7 @@ def changed(base: Any, *, seed: int) -> dict[str, torch.Tensor]:
 def fused(request: pytest.FixtureRequest) -> Iterator[None]:
     """Attention both ways, whatever this processor takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onepass, "_fuses", lambda _: request.param)
+        patch.setattr(onepass, "_fuses", lambda _tokens: request.param)
         patch.setattr(onepass, "_RUN", 12)  # several runs for the few hypotheses of the tests
         yield
 
@@ -223,3 +224,19 @@ def test_runs_are_whole_hypotheses_in_order_and_no_longer_than_allowed(lengths: 
     assert {end for _, end in runs} <= set(ends)
     alone = set(zip([0, *ends], ends, strict=False))
     assert all(end - start <= onepass._RUN or (start, end) in alone for start, end in runs)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "known", "wanted"),
+    [
+        (torch.bfloat16, {"amx_bf16": True}, True),
+        (torch.bfloat16, {"amx_bf16": False, "avx512_bf16": True}, False),
+        (torch.bfloat16, {}, False),
+        (torch.float32, {"amx_bf16": True}, False),
+    ],
+)
+def test_masked_products_of_the_library_are_taken_where_bf16_has_its_own_tiles(
+    dtype: torch.dtype, known: dict[str, bool], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert FUSES(torch.zeros(1, dtype=dtype)) == wanted

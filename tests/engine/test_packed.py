@@ -49,14 +49,17 @@ def test_pack_linears_leaves_a_network_alone_when_its_dtype_is_another() -> None
     assert not any(isinstance(m, PackedLinear) for m in module.modules())
 
 
+@pytest.mark.parametrize("of", ["forward", "gelu", "plus"])
 @pytest.mark.parametrize("fault", ["raises", "differs"])
-def test_pack_linears_leaves_a_network_alone_when_torch_cannot(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    def broken(layer: Any, x: torch.Tensor) -> torch.Tensor:
+def test_pack_linears_leaves_a_network_alone_when_torch_cannot(
+    monkeypatch: pytest.MonkeyPatch, fault: str, of: str
+) -> None:
+    def broken(layer: Any, x: torch.Tensor, *_more: torch.Tensor) -> torch.Tensor:
         if fault == "raises":
             raise NotImplementedError("no oneDNN")
         return x.new_full((len(x), layer.out_features), 7.0)
 
-    monkeypatch.setattr(PackedLinear, "forward", broken)
+    monkeypatch.setattr(PackedLinear, of, broken)
     module = network()
     assert pack_linears(module) == 0
     assert not any(isinstance(m, PackedLinear) for m in module.modules())

@@ -144,16 +144,17 @@ class _Fused:
         return cls(longest, tuple(runs), last + longest)
 
     def attended(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return self._seen((query[:, :, run.tokens], key, value, run, run.mask) for run in self.runs)
+        return self._seen(((query[:, :, run.tokens], run.mask, run) for run in self.runs), key, value)
 
     def at_ends(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return self._seen(
-            (query[:, :, run.tokens].index_select(2, run.ends), key, value, run, run.mask.index_select(2, run.ends))
+        asking = (
+            (query[:, :, run.tokens].index_select(2, run.ends), run.mask.index_select(2, run.ends), run)
             for run in self.runs
         )
+        return self._seen(asking, key, value)
 
     def _seen(
-        self, asking: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor, _Run, torch.Tensor]]
+        self, asking: Iterable[tuple[torch.Tensor, torch.Tensor, _Run]], key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
         found = [
             functional.scaled_dot_product_attention(
@@ -161,7 +162,7 @@ class _Fused:
             )
             .transpose(1, 2)
             .flatten(2)
-            for query, key, value, run, mask in asking
+            for query, mask, run in asking
         ]
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
@@ -176,7 +177,7 @@ _RUN = 96  # tokens of hypotheses in one masked product
 
 
 def _runs(ends: list[int]) -> Iterator[tuple[int, int]]:
-    """Whole hypotheses, by where they end, in runs of about equal size, of _RUN tokens at most or of one hypothesis."""
+    """Whole hypotheses, by where they end, in runs of one size if they can: of _RUN tokens at most, or of one hypothesis."""
     count = -(-ends[-1] // _RUN)
     start = 0
     for place, end in enumerate(ends):

@@ -58,11 +58,18 @@ def pack_linears(module: Any) -> int:
 
 
 def _agrees(linear: torch.nn.Linear) -> bool:
-    """True if the packed layer gives what the plain one gives, to the last bits of its dtype."""
+    """True if the packed layer gives what the plain one gives, to the last bits of its dtype, and so with what follows it."""
     x = torch.linspace(-1, 1, _ROWS * linear.in_features).reshape(_ROWS, -1).to(linear.weight.dtype)
+    plain = linear(x).float()
+    more = torch.full_like(plain, 0.5, dtype=linear.weight.dtype)
     try:
-        packed = PackedLinear(linear)(x)
+        packed = PackedLinear(linear)
+        pairs = (
+            (packed(x), plain),
+            (packed.gelu(x), torch.nn.functional.gelu(plain)),
+            (packed.plus(x, more), plain + more.float()),
+        )
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    slack = max(2 * torch.finfo(linear.weight.dtype).eps, 1e-5)
-    return torch.allclose(packed.float(), linear(x).float(), rtol=slack, atol=slack)
+    slack = max(3 * torch.finfo(linear.weight.dtype).eps, 1e-5)
+    return all(torch.allclose(said.float(), wanted, rtol=slack, atol=slack) for said, wanted in pairs)
