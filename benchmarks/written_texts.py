@@ -20,9 +20,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from common import command
 
-from textjury.training.nli import HELD_OUT, key
+from textjury.training.data import letters
+from textjury.training.nli import HELD_OUT
 from textjury.training.recast import YARDSTICK
-from textjury.training.written import written_pairs, written_sets
+from textjury.training.written import all_hypotheses, written_pairs, written_sets
 
 WORDS = 6
 COLUMNS = ("text", "premise", "hypothesis")
@@ -50,7 +51,8 @@ def main() -> None:
     pairs = written_pairs()
     whole = {row.text for found in written_sets() for row in found.rows} | {pair.premise for pair in pairs}
     own = whole | {pair.hypothesis for pair in pairs}
-    keys = {key(text) for text in whole}
+    own |= set(all_hypotheses())
+    keys = {letters(text) for text in whole}
     where: dict[str, set[str]] = defaultdict(set)
     for text in own:
         for run in sequences(text):
@@ -60,7 +62,7 @@ def main() -> None:
     for path in [*(asked.data / "nli" / f"{name}.parquet" for name in HELD_OUT), *measured]:
         equal, close = set(), set()
         for text in texts_of(path):
-            equal |= {key(text)} & keys
+            equal |= {letters(text)} & keys
             shared = Counter(mine for run in sequences(text) for mine in where.get(run, ()))
             close |= {mine for mine, count in shared.items() if 2 * count >= len(sequences(mine))}
         found[path.stem] = {"whole": len(equal), "half_of_its_sequences": len(close)}

@@ -54,7 +54,7 @@ def test_recast_refuses_a_set_when_it_belongs_to_the_yardstick(name: str) -> Non
 
 
 def test_mixture_takes_nothing_from_the_yardstick_nor_from_held_out_premises(data: Path) -> None:
-    public = nli.mixture(data, nli.Mixture(written=0, written_pairs=0), seed=1)
+    public = nli.mixture(data, nli.Mixture(written=0, written_pairs=0, written_hypotheses=0), seed=1)
     sources = {"mnli_olora", "clinc150", "dbpedia14_test", "vader_groundtruth"}
     assert {pair.source for pair in public} == sources
     pairs = nli.mixture(data, nli.Mixture(), seed=1)
@@ -71,7 +71,9 @@ def test_mixture_takes_of_what_a_teacher_judged_only_what_it_is_sure_of(data: Pa
     told += [Pair(nli.held_out_pairs(data / "nli", "mnli_dev_gold")[0].premise, "It is.", False)]
     beliefs = [(0.9, 0.1, 0.0), (0.6, 0.4, 0.0), (0.1, 0.5, 0.4), (0.3, 0.3, 0.4), (1.0, 0.0, 0.0)]
     write_judged(tmp_path / "judged.parquet", told, beliefs, note={})
-    pairs = nli.mixture(data, nli.Mixture(written=0, written_pairs=0), seed=1, judged=tmp_path / "judged.parquet")
+    pairs = nli.mixture(
+        data, nli.Mixture(written=0, written_pairs=0, written_hypotheses=0), seed=1, judged=tmp_path / "judged.parquet"
+    )
     judged = {pair.premise: pair.entailed for pair in pairs if pair.source == "judged"}
     assert judged == {"Box 0 is open.": True, "Box 2 is open.": False}
 

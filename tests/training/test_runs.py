@@ -17,7 +17,8 @@ from textjury.training.batches import collate
 LOSSES = "loss"
 
 
-PUBLIC = ("--written", "0", "--written-pairs", "0")  # what was written for the project would drown the rows made here
+# What was written for the project would drown the rows made here.
+PUBLIC = ("--written", "0", "--written-pairs", "0", "--written-hypotheses", "0")
 
 
 def _train(task: str, data: Path, base: Path, out: Path, *more: str) -> list[dict[str, float]]:
@@ -49,7 +50,7 @@ def test_training_lowers_the_loss_and_exports_an_adapter_that_merges(
 
 
 def test_one_pass_model_is_trained_and_trained_on_from_the_command_line(data: Path, base: Path, tmp_path: Path) -> None:
-    none = [f"--{name}=0" for name in ("topics", "sections", "written", "written-pairs")]
+    none = [f"--{name}=0" for name in ("topics", "sections", "written", "written-pairs", "written-hypotheses")]
     few = [*none, "--clinc=5", "--dbpedia=5", "--feelings=3", "--reviews=1"]
     first, last = tmp_path / "first", tmp_path / "last"
     assert _train("nli-onepass", data, base, first, "--steps", "2", *few)
@@ -61,7 +62,11 @@ def test_one_pass_model_is_trained_and_trained_on_from_the_command_line(data: Pa
 
 def test_merged_adapter_scores_like_the_trained_model(data: Path, base: Path, tmp_path: Path) -> None:
     tokenizer = adapter.load_tokenizer(base)
-    items = nli.encode(nli.mixture(data, nli.Mixture(written=0, written_pairs=0), seed=1), tokenizer, max_tokens=64)
+    items = nli.encode(
+        nli.mixture(data, nli.Mixture(written=0, written_pairs=0, written_hypotheses=0), seed=1),
+        tokenizer,
+        max_tokens=64,
+    )
     adapted = adapter.adapted("nli", base, nli.LABELS, adapter.LoraOptions(rank=4), seed=1)
     loop.train(adapted, items, loop.Options(steps=10, token_budget=512), folder=tmp_path / "checkpoint")
     adapter.export(adapted, tmp_path / "out")

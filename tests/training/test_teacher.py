@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from safetensors.torch import load_file
 
 from textjury.errors import ModelError
 from textjury.training import adapter, card, loop, nli, onepass, runs, teacher, variants
-from textjury.training.data import RELATIONS, Pair, judge_note, read_judged, write_judged
+from textjury.training.__main__ import main, parser
+from textjury.training.data import RELATIONS, Pair, judge_note, letters, read_judged, write_judged
 from textjury.training.variants import Words
 
-FEW = onepass.Mixture(topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1, written=0, written_pairs=0)
+FEW = onepass.Mixture(
+    topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1, written=0, written_pairs=0, written_hypotheses=0
+)
 
 
 def a_run(data: Path, base: Path, out: Path, *, steps: int) -> runs.Run:
@@ -29,7 +33,7 @@ def a_run(data: Path, base: Path, out: Path, *, steps: int) -> runs.Run:
 @pytest.fixture(scope="module")
 def taught(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "out"
-    runs.train_teacher(a_run(data, base, folder, steps=150), frozen=0)
+    runs.train_teacher(a_run(data, base, folder, steps=150), teacher.Mixture(), frozen=0)
     return folder
 
 
@@ -53,9 +57,9 @@ def test_frozen_layers_and_embeddings_of_the_teacher_stay_as_they_are(base: Path
 
 def test_teacher_is_taught_by_no_held_out_premise(data: Path) -> None:
     held = nli.held_out_premises(data / "nli")
-    pairs = teacher.mixture(data / "nli", seed=1)
-    assert pairs == teacher.mixture(data / "nli", seed=1)
-    assert not any(nli.key(pair.premise) in held for pair in pairs)
+    pairs = teacher.mixture(data / "nli", teacher.Mixture(), seed=1)
+    assert pairs == teacher.mixture(data / "nli", teacher.Mixture(), seed=1)
+    assert not any(letters(pair.premise) in held for pair in pairs)
     counts = [pairs.count(pair) for pair in set(pairs)]
     assert set(counts) == {2, 3}  # two passes and a half
 
@@ -66,7 +70,7 @@ def test_one_pass_model_learns_what_the_teacher_judged_and_its_papers_say_so(
     runs.judge(data, taught, tmp_path / "judged.parquet", base=base, count=50, seed=2)
     judged = read_judged(tmp_path / "judged.parquet")
     assert 0 < len(judged) <= 50
-    known = {(p.premise, p.hypothesis) for p in nli.pairs_of(data / "nli", variants.SOURCES, set())}
+    known = {(p.premise, p.hypothesis) for p in nli.pairs_of(data / "nli", nli.MULTINLI, set())}
     assert not known & {(p.premise, p.hypothesis) for p in judged}
     assert all(p.belief and sum(p.belief) == pytest.approx(1, abs=1e-5) for p in judged)
     blocks = onepass.mixture(data, FEW, seed=3, judged=tmp_path / "judged.parquet")
@@ -111,9 +115,65 @@ def test_card_names_every_earlier_run_and_one_teacher_when_a_third_run_begins_wh
     assert lines[5].split("--judged ")[1].split()[0] == lines[4].split("--out ")[1].split()[0]
 
 
+def test_card_names_every_run_of_a_teacher_that_was_taught_twice_and_what_it_read(
+    data: Path, base: Path, taught: Path, tmp_path: Path
+) -> None:
+    again, judged = tmp_path / "again", tmp_path / "judged.parquet"
+    asked = ["teacher", "--data", str(data), "--base", str(taught), "--out", str(again), "--steps", "2"]
+    assert main([*asked, "--token-budget", "512", "--human", "0.5", "--written-hypotheses", "1"]) == 0
+    runs.judge(data, again, judged, base=base, count=20, seed=4)
+    runs.train_onepass(a_run(data, base, tmp_path / "out", steps=2), FEW, judged=judged)
+    manifest = card.read_manifest(tmp_path / "out")
+    first, second, judging, _ = card.command(manifest).splitlines()
+    before, after = (f"TEACHER-{adapter.sha256(one / 'model.safetensors')[:8]}" for one in (taught, again))
+    assert f"--base all-mpnet-base-v2 --out {before} --steps 150" in first
+    assert "--dropout 0.0 --human 1 --written-hypotheses 2" in first
+    assert f"--base {before} --out {after} --steps 2" in second
+    assert "--dropout 0.1 --human 0.5 --written-hypotheses 1" in second
+    assert f"--teacher {after}" in judging
+    told = card.card(manifest, {})
+    assert "of people and of what was written of MultiNLI's premises" in told
+    assert "one that follows, one that may be true" in told
+    assert adapter.sha256(base / "model.safetensors") in told
+
+
+def test_teacher_begins_from_an_encoder_whose_folder_has_papers_of_another_kind(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "base"
+    shutil.copytree(base, other)
+    (other / "manifest.json").write_text('{"recipe": {"classes": 3}}', encoding="utf-8")
+    runs.train_teacher(a_run(data, other, tmp_path / "out", steps=1), teacher.Mixture(), frozen=0)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["recipe"]["begin"] is None
+
+
+@pytest.mark.parametrize("mixture", [teacher.Mixture(), onepass.Mixture(), nli.Mixture()])
+def test_command_line_has_the_defaults_of_every_mixture(
+    mixture: teacher.Mixture | onepass.Mixture | nli.Mixture,
+) -> None:
+    kind = {teacher.Mixture: "teacher", onepass.Mixture: "nli-onepass", nli.Mixture: "nli"}[type(mixture)]
+    for name in card.HEEDED[kind]:
+        assert getattr(mixture, name) == card.MIXTURE[name]
+
+
+def test_commands_of_the_packaged_cards_are_taken_and_leave_no_count_of_rows_to_defaults() -> None:
+    for path in sorted((Path(adapter.__file__).parents[1] / "embedded").glob("*/manifest.json")):
+        for line in card.command(json.loads(path.read_text())).splitlines():
+            words = line.split()
+            assert words[:3] == ["python", "-m", "textjury.training"], line
+            parser().parse_args(words[3:])
+            named = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
+            assert {name for name in card.HEEDED.get(words[3], ()) if name.startswith("written")} <= named, line
+
+
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize(
-    ("asked", "said"), [("written", "feelings, news, office"), ("written_pairs", "three relations")]
+    ("asked", "said"),
+    [
+        ("written", "feelings, news, office"),
+        ("written_pairs", "many genres with three relations"),
+        ("written_hypotheses", "one that follows, one that may be true"),
+    ],
 )
 def test_card_names_what_was_written_only_when_a_run_read_it(
     asked: str, said: str, earlier: bool, data: Path, base: Path, tmp_path: Path
@@ -128,7 +188,7 @@ def test_card_names_what_was_written_only_when_a_run_read_it(
         recipe["data"][asked] = 2
     told = card.card(manifest, {})
     assert said in told
-    assert "judged a random part blind" in told
+    assert "judged random parts" in told
     assert ("How far weights lie" in told) == earlier
 
 

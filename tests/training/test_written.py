@@ -10,10 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from textjury.errors import ConfigError, SourceError
-from textjury.training import nli, onepass
-from textjury.training.data import RELATIONS
+from textjury.training import nli, onepass, teacher
+from textjury.training.data import RELATIONS, letters
 from textjury.training.recast import recast_blocks
-from textjury.training.written import WrittenSet, read_written, rounds, written_pairs, written_sets
+from textjury.training.written import (
+    FOLDER,
+    HYPOTHESES,
+    WrittenSet,
+    digest,
+    read_written,
+    read_written_pairs,
+    rounds,
+    written_hypotheses,
+    written_pairs,
+    written_sets,
+)
 
 FRUIT = """
 title = "Fruit"
@@ -116,6 +127,21 @@ def test_pairs_are_read_block_by_block(tmp_path: Path) -> None:
     assert {pair.source for pair in written_pairs(tmp_path)} == {"written a"}
 
 
+def test_hypotheses_find_their_premise_by_its_letters_and_others_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "hypotheses").mkdir()
+    text = f"P: {digest('It rained all day.')}\nE: It was wet.\nN: It was cold.\n\nP: {digest('She left.')}\nC: She stayed.\n"
+    (tmp_path / "hypotheses" / "a.txt").write_text(text, encoding="utf-8")
+    found = written_hypotheses(["it rained, all day", "He came."], tmp_path)
+    assert [(p.premise, p.hypothesis, p.relation) for p in found] == [
+        ("it rained, all day", "It was wet.", "entailment"),
+        ("it rained, all day", "It was cold.", "neutral"),
+    ]
+    assert not written_hypotheses([], tmp_path)
+    (tmp_path / "hypotheses" / "a.txt").write_text(f"{text}X: She sat.\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"a\.txt:7: a line out of place"):
+        written_hypotheses([], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -138,9 +164,9 @@ def test_file_of_pairs_is_refused_with_its_line_when_it_is_wrong(text: str, said
 def test_packaged_texts_are_distinct_and_no_wording_stands_for_two_labels(sets: list[WrittenSet]) -> None:
     assert len(sets) >= 41
     assert sum(len(found.rows) for found in sets) >= 5500
-    premises = {nli.key(pair.premise) for pair in written_pairs()}
-    keys = Counter(nli.key(row.text) for found in sets for row in found.rows)
-    assert [key for key, count in keys.items() if count > 1 or not key or key in premises] == []
+    premises = {letters(pair.premise) for pair in written_pairs()}
+    keys = Counter(letters(row.text) for found in sets for row in found.rows)
+    assert [one for one, count in keys.items() if count > 1 or not one or one in premises] == []
     for found in sets:
         labels = {row.label for row in found.rows}
         for concept in found.concepts:
@@ -176,6 +202,49 @@ def test_mixtures_have_everything_written_as_often_as_asked(data: Path, sets: li
     assert len(pairs) == 2 * len(written_pairs())
 
 
+def test_mixtures_and_the_teacher_read_what_was_written_of_the_premises_at_hand(
+    data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    [at_hand, held] = (
+        pq.read_table(data / "nli" / f"{name}.parquet").column("premise").to_pylist()[0]
+        for name in ("train_3class", "mnli_dev_gold")
+    )
+    (tmp_path / "hypotheses").mkdir()
+    blocks = "\n\n".join(
+        f"P: {digest(p)}\nE: It holds fruit.\nC: It holds books." for p in (at_hand, held, "Not here.")
+    )
+    (tmp_path / "hypotheses" / "a.txt").write_text(blocks, encoding="utf-8")
+    monkeypatch.setattr(written_hypotheses, "__defaults__", (tmp_path,))
+    wanted = {(at_hand, "It holds fruit."): 2, (at_hand, "It holds books."): 2}
+    few = {"written": 0, "written_pairs": 0, "written_hypotheses": 2}
+    one_pass = onepass.mixture(data, onepass.Mixture(**NOTHING, **few), seed=1)
+    assert Counter((block.text, said) for block in one_pass for said in block.hypotheses) == wanted
+    pairwise = nli.mixture(data, nli.Mixture(clinc=0, dbpedia=0, vader=0, **few), seed=1)
+    taught = teacher.mixture(data / "nli", teacher.Mixture(human=0), seed=1)
+    for pairs in (pairwise, taught):
+        assert Counter((p.premise, p.hypothesis) for p in pairs if p.source == "written a") == wanted
+
+
+def test_packaged_hypotheses_are_one_of_each_relation_and_negated_as_people_negate() -> None:
+    files = sorted((FOLDER / HYPOTHESES).glob("*.txt"))
+    assert len(files) >= 38
+    asked: Counter[tuple[str, str]] = Counter()
+    negated: Counter[str] = Counter()
+    for path in files:
+        pairs = read_written_pairs(path)
+        assert all(re.fullmatch("[0-9a-f]{12}", pair.premise) for pair in pairs), path.name
+        once = Counter((pair.premise, pair.relation) for pair in pairs)
+        assert set(once.values()) == {1}, path.name
+        assert len(pairs) >= 2.5 * len({pair.premise for pair in pairs}), path.name  # what was said already is left out
+        asked.update((pair.premise, pair.hypothesis) for pair in pairs)
+        negated.update(pair.relation for pair in pairs if re.search(r"\b(not|never|no)\b|n't\b", pair.hypothesis))
+    assert set(asked.values()) == {1}
+    shares = {name: negated[name] / (len(asked) / 3) for name in RELATIONS}
+    assert shares["entailment"] > 0.08  # people's MultiNLI: 0.13, 0.14 and 0.37
+    assert shares["neutral"] > 0.08
+    assert shares["contradiction"] < 0.42
+
+
 def test_mixtures_leave_out_what_was_written_when_it_is_measured_on(
     data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -190,6 +259,6 @@ def test_mixtures_leave_out_what_was_written_when_it_is_measured_on(
     texts = {block.text for block in blocks}
     assert "Something else." in texts
     assert "Crisp and sour." in texts
-    assert nli.key(held) not in {nli.key(text) for text in texts}
+    assert letters(held) not in {letters(text) for text in texts}
     pairs = nli.mixture(data, nli.Mixture(clinc=0, dbpedia=0, vader=0, written=1, written_pairs=1), seed=1)
-    assert nli.key(held) not in {nli.key(pair.premise) for pair in pairs}
+    assert letters(held) not in {letters(pair.premise) for pair in pairs}

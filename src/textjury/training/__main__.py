@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from textjury.errors import TextjuryError
-from textjury.training import adapter, card, loop, measure, ner, nli, onepass, runs
+from textjury.training import adapter, card, loop, measure, ner, nli, onepass, runs, teacher
 
 LOOPS = {
     "nli": loop.Options(token_budget=3072),
@@ -94,7 +94,7 @@ def train(options: argparse.Namespace) -> None:
     if options.command == "nli":
         runs.train_nli(run, nli.Mixture(**rows), judged=options.judged)
     elif options.command == "teacher":
-        runs.train_teacher(run, frozen=options.frozen)
+        runs.train_teacher(run, teacher.Mixture(**rows), frozen=options.frozen)
     elif options.command == "nli-onepass":
         mixture = onepass.Mixture(**rows)
         runs.train_onepass(run, mixture, begin=options.begin, judged=options.judged, between=options.between)

@@ -18,8 +18,12 @@ from textjury.training.loop import Progress
 MAX_TOKENS = {"nli": 256, "nli-onepass": 256, "ner": 512}
 # The counts of rows that a command line may change, with their defaults, and which of them a kind of run heeds.
 MIXTURE = {field.name: field.default for field in fields(onepass.Mixture) if field.name != "max_tokens"}
-HEEDED = {"nli-onepass": tuple(MIXTURE), "nli": ("written", "written_pairs")}
-UNTIL_THEN = {"written": 0, "written_pairs": 0}  # what papers that say nothing of it mean
+HEEDED = {
+    "nli-onepass": tuple(MIXTURE),
+    "nli": ("written", "written_pairs", "written_hypotheses"),
+    "teacher": ("human", "written_hypotheses"),
+}
+UNTIL_THEN = {"written": 0, "written_pairs": 0, "written_hypotheses": 0}  # what papers that say nothing of it mean
 Scores = dict[str, dict[str, float | int | str]]
 
 _TITLES = {
@@ -39,6 +43,7 @@ _DBPEDIA = "| DBpedia 14 | entity descriptions, recast over 14 classes and broad
 # Rows of the table that a run may do without, by what its recipe says of them.
 _JUDGED = "| the MultiNLI parts again | premises with people's hypotheses changed in a word or two, negated, shortened or lent from near premises, and with parts of themselves; a teacher judged them | as above; the teacher's encoder: Apache-2.0 |"
 _WRITTEN = "| texts written for this project by a language model (`src/textjury/training/written_texts/`) | requests, questions, advertising and ordinary messages, feelings, news, office papers, recast over their labels | as the project |"
+_WRITTEN_HYPOTHESES = "| sentences written for this project by a language model (the same folder, `hypotheses/`) about premises of the MultiNLI parts | one that follows, one that may be true, one that cannot be | premises as above, sentences as the project |"
 _WRITTEN_PAIRS = "| pairs written for this project by a language model (the same folder, `pairs/`) | premises of many genres with three relations | as the project |"
 _ROWS = {
     "nli": (_MULTINLI, _SNLI, _FLUTE, _SUPERGEN, _CLINC, _DBPEDIA, "| VADER ground truth | sentences, recast over positive, negative and neutral | MIT |"),
@@ -68,17 +73,25 @@ but nothing was chosen by it; wikigold was not trained on at all.""",
 }
 _WRITTEN_NOTE = """What was written for the project shares nothing but commonplaces with the evaluation files and the zero-shot sets
 (`benchmarks/written_texts.py`), but its fields were chosen with an eye to where earlier models were weak on public sets: requests to banks,
-questions by the answer wanted, advertising, short posts. Those figures are optimistic. Another language model judged a random part blind: it
-agreed about 298 of 300 pairs and all of 240 texts with up to eight labels to choose from (`benchmarks/results/written_texts.json`)."""
+questions by the answer wanted, advertising, short posts, kinds of contracts. Those figures are optimistic. Another language model judged random parts
+blind: it agreed about 298 of 300 pairs, 299 of 300 hypotheses and all of 480 texts with up to eight labels to choose from
+(`benchmarks/results/written_texts.json`)."""
 
 
 def _data(kind: str, recipe: dict[str, Any]) -> str:
     """Where the rows came from that a run of this recipe read, and the runs that it began with."""
     earlier = (recipe.get("begin") or {}).get("command", "")
-    rows = {"judged": _JUDGED, "written": _WRITTEN, "written_pairs": _WRITTEN_PAIRS}
-    used = {name: recipe["data"].get(name) or _asked(earlier, name) for name in UNTIL_THEN}
-    used["judged"] = bool(recipe.get("judged")) or _asked(earlier, "judged")
-    notes = [_NOTES[kind], *([_WRITTEN_NOTE] if used["written"] or used["written_pairs"] else [])]
+    rows = {
+        "judged": _JUDGED,
+        "written": _WRITTEN,
+        "written_pairs": _WRITTEN_PAIRS,
+        "written_hypotheses": _WRITTEN_HYPOTHESES,
+    }
+    used = {name: bool(recipe["data"].get(name)) or _asked(earlier, name) for name in UNTIL_THEN}
+    if judged := recipe.get("judged"):
+        used["written_hypotheses"] |= any(_read(one, "written_hypotheses") for one in _teachers(judged["teacher"]))
+    used["judged"] = bool(judged) or _asked(earlier, "judged")
+    notes = [_NOTES[kind], *([_WRITTEN_NOTE] if any(used[name] for name in UNTIL_THEN) else [])]
     if _asked(earlier, "between") or recipe.get("between", 1.0) < 1:
         notes += [
             "How far weights lie from the start of a run to its end was chosen with such figures in view, those below among them."
@@ -250,11 +263,12 @@ def _blended(share: float) -> str:
 
 
 def _taught(judged: dict[str, Any]) -> str:
-    teacher = judged["teacher"]
+    teacher, first = judged["teacher"], _teachers(judged["teacher"])[0]
+    rows, minutes = (round(sum(one["trained"][of] for one in _teachers(teacher)), 1) for of in ("rows", "minutes"))
     scores = ", ".join(f"{name.replace('_', '-')} {value:.3f}" for name, value in teacher["scores"].items())
     return f"""
-A teacher says how probable {judged["pairs"]:,} pairs are: all-mpnet-base-v2 (12 layers, 768 wide, Apache-2.0, SHA-256 `{teacher["base"]}`),
-trained on the same human pairs ({teacher["trained"]["rows"]:,} rows, {teacher["trained"]["minutes"]} minutes; on the measured sample of MultiNLI dev {scores}). It is not shipped."""
+A teacher says how probable {judged["pairs"]:,} pairs are: all-mpnet-base-v2 (12 layers, 768 wide, Apache-2.0, SHA-256 `{first["base"]}`),
+trained on pairs with three relations{_of_what(teacher)} ({rows:,} rows, {minutes} minutes; on the measured sample of MultiNLI dev {scores}). It is not shipped."""
 
 
 def command(manifest: dict[str, Any]) -> str:
@@ -280,20 +294,49 @@ def command(manifest: dict[str, Any]) -> str:
         line += f" --judged {_judged_file(judged)}"
     if (share := recipe.get("between", 1.0)) < 1:
         line += f" --between {share:g}"
-    for name in HEEDED.get(kind, ()):
-        line += f" --{name.replace('_', '-')} {data.get(name, UNTIL_THEN.get(name, MIXTURE[name])):g}"
-    return "\n".join([*first, line])
+    return "\n".join([*first, line + _rows(kind, data)])
+
+
+def _rows(kind: str, data: dict[str, Any]) -> str:
+    """The options of a run's counts of rows."""
+    return "".join(
+        f" --{name.replace('_', '-')} {data.get(name, UNTIL_THEN.get(name, MIXTURE[name])):g}"
+        for name in HEEDED.get(kind, ())
+    )
 
 
 def _judging(judged: dict[str, Any]) -> list[str]:
     """The command lines of the teacher and of what it judged."""
-    teacher = judged["teacher"]
-    run, out = teacher["recipe"]["loop"], f"TEACHER-{teacher['sha256'][:8]}"
+    lines, base = [], "all-mpnet-base-v2"
+    for teacher in _teachers(judged["teacher"]):
+        recipe, out = teacher["recipe"], f"TEACHER-{teacher['sha256'][:8]}"
+        run = recipe["loop"]
+        lines.append(
+            f"python -m textjury.training teacher --data DATA --base {base} --out {out} --steps {teacher['trained']['steps']}"
+            f" --seed {run['seed']} --learning-rate {run['learning_rate']} --token-budget {run['token_budget']} --frozen {recipe['frozen']} --dropout {recipe['dropout']}"
+            f"{_rows('teacher', recipe.get('data', {}))}"
+        )
+        base = out
     return [
-        f"python -m textjury.training teacher --data DATA --base all-mpnet-base-v2 --out {out} --steps {teacher['trained']['steps']}"
-        f" --seed {run['seed']} --learning-rate {run['learning_rate']} --token-budget {run['token_budget']} --frozen {teacher['recipe']['frozen']}",
-        f"python -m textjury.training judge --data DATA --teacher {out} --out {_judged_file(judged)} --count {judged['pairs']} --seed {judged['seed']}",
+        *lines,
+        f"python -m textjury.training judge --data DATA --teacher {base} --out {_judged_file(judged)} --count {judged['pairs']} --seed {judged['seed']}",
     ]
+
+
+def _of_what(teacher: dict[str, Any]) -> str:
+    """What a teacher read, as the table of the data names it."""
+    written = any(_read(one, "written_hypotheses") for one in _teachers(teacher))
+    return " of people and of what was written of MultiNLI's premises" if written else " of people alone"
+
+
+def _read(teacher: dict[str, Any], name: str) -> bool:
+    return bool(teacher["recipe"].get("data", {}).get(name, UNTIL_THEN[name]))
+
+
+def _teachers(last: dict[str, Any]) -> list[dict[str, Any]]:
+    """The papers of a teacher's runs, the first one first."""
+    before = last["recipe"].get("begin")
+    return [*(_teachers(before) if before else []), last]
 
 
 def _judged_file(judged: dict[str, Any]) -> str:

@@ -63,6 +63,11 @@ class Sentence:
     source: str = ""
 
 
+def letters(text: str) -> str:
+    """Letters and digits alone, in lower case: by these, texts are compared between files."""
+    return "".join(filter(str.isalnum, text.lower()))
+
+
 def read_pairs(path: Path) -> list[Pair]:
     """All pairs of a Parquet file with two-way labels, in file order."""
     table = _table(path, required=("premise", "hypothesis", "label"))

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textjury.training import concepts, written
 from textjury.training.batches import Item
-from textjury.training.data import LabelledText, Pair, read_judged, read_pairs, read_texts
+from textjury.training.data import LabelledText, Pair, letters, read_judged, read_pairs, read_texts
 from textjury.training.recast import recast, refuse_yardstick
 
 LABELS = ("entailment", "not_entailment")
@@ -24,18 +24,20 @@ HUMAN = {
     "snli_cat": 18_000, "snli_cad": 8_300, "flute": 7_000, "conjnli": 7_000, "supergen_mnli_synthetic": 6_000,
 }  # fmt: skip
 
-
+MULTINLI = ("mnli_llmsknow", "mnli_olora", "mnli_taxinli", "mnli_dev_label1_noisy")
 SURE = 0.8  # from this probability on a teacher's judgement counts as a label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
     """How many rows of each kind; ``judged``: at most so many of which a teacher is sure; ``written``, ``written_pairs``:
-    passes over the texts and over the pairs that were written for this project."""
+    passes over the texts and over the pairs that were written for this project; ``written_hypotheses``: those over what was
+    written of MultiNLI's premises."""
 
     judged: int = 60_000
     written: int = 2
-    written_pairs: int = 2
+    written_pairs: int = 0
+    written_hypotheses: int = 2
     clinc: int = 14_000
     dbpedia: int = 7_000
     vader: int = 12_000
@@ -46,27 +48,36 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
     """Training pairs from a folder with ``nli/`` and ``text/``, from a teacher's file and from what was written for this
     project; no premise of a held-out file among them."""
     held_out = held_out_premises(data / "nli")
-    pairs = [*human(data / "nli", held_out, seed=seed), *recast_sets(data / "text", options, seed=seed)]
+    known = pairs_of(data / "nli", HUMAN, held_out)
+    pairs = [*human(known, seed=seed), *recast_sets(data / "text", options, seed=seed)]
     pairs += written.written_pairs() * options.written_pairs
+    pairs += hypotheses(known, options.written_hypotheses)
     if judged:
         sure = [pair for pair in read_judged(judged) if pair.belief and not 1 - SURE < pair.belief[0] < SURE]
         pairs += random.Random(f"{seed}/judged").sample(sure, min(len(sure), options.judged))
-    pairs = [pair for pair in pairs if key(pair.premise) not in held_out]
+    pairs = [pair for pair in pairs if letters(pair.premise) not in held_out]
     random.Random(f"{seed}/mixture").shuffle(pairs)
     return pairs
 
 
-def human(folder: Path, held_out: Set[str], *, seed: int) -> list[Pair]:
-    """The pairs that people wrote, of each source at most its number in ``HUMAN``, none with a premise whose key is held out."""
-    pools = by_source(pairs_of(folder, HUMAN, held_out), HUMAN)
+def human(known: Sequence[Pair], *, seed: int) -> list[Pair]:
+    """The pairs that people wrote, of each source at most its number in ``HUMAN``."""
+    pools = by_source(known, HUMAN)
     chance = random.Random(f"{seed}/human")
     return [pair for source, pool in pools.items() for pair in chance.sample(pool, min(len(pool), HUMAN[source]))]
 
 
 def pairs_of(folder: Path, sources: Collection[str], held_out: Set[str]) -> list[Pair]:
-    """Training pairs of these sources in file order, none with a premise whose key is held out."""
+    """Training pairs of these sources in file order, none with a premise that is held out."""
     pairs = read_pairs(folder / "train_3class.parquet")
-    return [pair for pair in pairs if pair.source in sources and key(pair.premise) not in held_out]
+    return [pair for pair in pairs if pair.source in sources and letters(pair.premise) not in held_out]
+
+
+def hypotheses(known: Sequence[Pair], times: int) -> list[Pair]:
+    """What was written for this project of the premises of MultiNLI among these pairs, so many times over."""
+    return (
+        written.written_hypotheses(pair.premise for pair in known if pair.source in MULTINLI) * times if times else []
+    )
 
 
 def by_source(pairs: Iterable[Pair], sources: Iterable[str]) -> dict[str, list[Pair]]:
@@ -86,8 +97,8 @@ def passes(pool: Sequence[Pair], times: float, chance: random.Random) -> Iterato
 
 
 def held_out_premises(folder: Path) -> set[str]:
-    """Keys of all premises that are measured on."""
-    return {key(pair.premise) for name in HELD_OUT for pair in held_out_pairs(folder, name)}
+    """The letters of all premises that are measured on."""
+    return {letters(pair.premise) for name in HELD_OUT for pair in held_out_pairs(folder, name)}
 
 
 def held_out_pairs(folder: Path, name: str) -> list[Pair]:
@@ -134,7 +145,3 @@ def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tok
     )
     rows = zip(encoded["input_ids"], encoded["token_type_ids"], kept, strict=True)
     return [Item(ids, types, LABELS.index("entailment" if p.entailed else "not_entailment")) for ids, types, p in rows]
-
-
-def key(premise: str) -> str:
-    return "".join(filter(str.isalnum, premise.lower()))

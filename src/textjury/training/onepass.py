@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from textjury.training import adapter, concepts, nli, topics, written
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
-from textjury.training.data import LabelledText, Pair, read_judged, read_sentences
+from textjury.training.data import LabelledText, Pair, letters, read_judged, read_sentences
 from textjury.training.loop import has_bf16
 from textjury.training.recast import recast_blocks
 
@@ -43,7 +43,8 @@ class Mixture:
     """How many texts of each recast kind, the share of ``PASSES`` over the human pairs, and the passes over judged ones.
 
     ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``;
-    ``written``, ``written_pairs``: passes over the texts and over the pairs that were written for this project.
+    ``written``, ``written_pairs``: passes over the texts and over the pairs that were written for this project;
+    ``written_hypotheses``: those over what was written of MultiNLI's premises.
     """
 
     human: float = 1.0
@@ -55,7 +56,8 @@ class Mixture:
     feelings: int = 14_000
     reviews: int = 5_000
     written: int = 2
-    written_pairs: int = 2
+    written_pairs: int = 0
+    written_hypotheses: int = 2
     max_tokens: int = 192
 
 
@@ -70,10 +72,11 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
         *about_topics(data, pairs, held_out, options, seed=seed),
         *recast_sets(data / "text", options, seed=seed),
         *regrouped(written.written_pairs(), options.written_pairs, chance),
+        *regrouped(nli.hypotheses(pairs, min(1, options.written_hypotheses)), options.written_hypotheses, chance),
     ]
     if judged:
         blocks += regrouped(read_judged(judged), options.taught, chance)
-    blocks = [block for block in blocks if nli.key(block.text) not in held_out]
+    blocks = [block for block in blocks if letters(block.text) not in held_out]
     chance.shuffle(blocks)
     return blocks
 
@@ -103,7 +106,7 @@ def about_topics(data: Path, pairs: Sequence[Pair], held_out: Set[str], options:
         return []
     other = [pair.premise for pair in pairs if pair.source.startswith("mnli_")]
     other += [row.text for row in nli.texts(data / "text", "dbpedia14_test")]
-    other = [t for t in dict.fromkeys(other) if 60 <= len(t) <= 1200 and nli.key(t) not in held_out]
+    other = [t for t in dict.fromkeys(other) if 60 <= len(t) <= 1200 and letters(t) not in held_out]
     texts = [*news, *other]
     similar = topics.similarity(texts)
     fine = topics.topical(news, topics.Standing.of(similar[: len(news)]), seed=seed, source="topics")

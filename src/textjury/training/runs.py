@@ -69,10 +69,11 @@ def train_ner(run: Run, corpus: ner.Corpus) -> loop.Progress:
     return _train(run, "ner", ner.TAGS, items=items, rows=asdict(corpus), measure=measure if held else None)
 
 
-def train_teacher(run: Run, *, frozen: int) -> loop.Progress:
+def train_teacher(run: Run, mixture: teacher.Mixture, *, frozen: int) -> loop.Progress:
     """Train the teacher and save it as an ordinary model folder."""
     tokenizer = adapter.load_tokenizer(run.base)
-    items = teacher.encode(teacher.mixture(run.data / "nli", seed=run.loop.seed), tokenizer)
+    pairs = teacher.mixture(run.data / "nli", mixture, seed=run.loop.seed)
+    items = teacher.encode(pairs, tokenizer)
     loop.log.info("%d rows, %d tokens", len(items), sum(len(item.ids) for item in items))
     held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=run.loop.seed)
     model = teacher.start(run.base, seed=run.loop.seed, frozen=frozen, dropout=run.lora.dropout)
@@ -91,7 +92,14 @@ def train_teacher(run: Run, *, frozen: int) -> loop.Progress:
     manifest = {
         "base": adapter.sha256(run.base / "model.safetensors"),
         "sha256": adapter.sha256(run.out / "model.safetensors"),
-        "recipe": {"loop": asdict(run.loop), "dropout": run.lora.dropout, "frozen": frozen, "passes": teacher.PASSES},
+        "recipe": {
+            "loop": asdict(run.loop),
+            "dropout": run.lora.dropout,
+            "frozen": frozen,
+            "passes": teacher.PASSES,
+            "data": asdict(mixture),
+            "begin": _taught_before(run.base),
+        },
         "trained": {"rows": progress.rows, "steps": progress.step, "minutes": round(progress.seconds / 60, 1)},
         "scores": card.last_scores(progress),
     }
@@ -167,6 +175,14 @@ def train_onepass(
     )  # fmt: skip
     export(model, progress)
     return progress
+
+
+def _taught_before(folder: Path) -> dict[str, Any] | None:
+    """The papers of the teacher that a run starts from; None where its encoder is no teacher of ours."""
+    path = folder / "manifest.json"
+    papers: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    ours = "frozen" in papers.get("recipe", {}) and papers["sha256"] == adapter.sha256(folder / "model.safetensors")
+    return papers if ours else None
 
 
 def judged_papers(judged: Path | None) -> dict[str, Any] | None:

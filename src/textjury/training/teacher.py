@@ -1,13 +1,15 @@
 """The teacher: a larger encoder that tells entailed, neutral and contradicted apart, pair by pair.
 
-It is trained on the human pairs alone and never shipped. What it says of pairs that nobody labelled, the one-pass
-model learns (Hinton et al. 2015, arXiv:1503.02531). Any encoder of transformers with numbered layers will do.
+It is trained on the human pairs, and on what was written of the same premises, and never shipped. What it says of pairs
+that nobody labelled, the one-pass model learns (Hinton et al. 2015, arXiv:1503.02531). Any encoder of transformers with
+numbered layers will do.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,26 @@ PASSES = {
 }  # fmt: skip
 
 
-def mixture(folder: Path, *, seed: int) -> list[Pair]:
-    """Three-way pairs as often as ``PASSES`` says; no premise of a held-out file among them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """The share of ``PASSES`` over the human pairs, and the passes over what was written of MultiNLI's premises."""
+
+    human: float = 1.0
+    written_hypotheses: int = 2
+
+
+def mixture(folder: Path, options: Mixture, *, seed: int) -> list[Pair]:
+    """Three-way pairs as often as ``options`` say; no premise of a held-out file among them."""
     pairs = nli.pairs_of(folder, PASSES, nli.held_out_premises(folder))
     known = [pair for pair in pairs if pair.relation in RELATIONS]
     pools, chance = nli.by_source(known, PASSES), random.Random(f"{seed}/teacher")
     chosen = [
-        pair for source, pool in pools.items() for once in nli.passes(pool, PASSES[source], chance) for pair in once
+        pair
+        for source, pool in pools.items()
+        for once in nli.passes(pool, PASSES[source] * options.human, chance)
+        for pair in once
     ]
+    chosen += nli.hypotheses(pairs, options.written_hypotheses)
     random.Random(f"{seed}/mixture").shuffle(chosen)
     return chosen
 
@@ -54,7 +68,7 @@ class Teacher(torch.nn.Module):
 
 
 def start(folder: Path, *, seed: int, frozen: int, dropout: float) -> Teacher:
-    """The encoder of ``folder`` with a new head; embeddings and the first ``frozen`` layers stay as they are."""
+    """The encoder of ``folder``, with a new head unless it is a teacher's; embeddings and the first ``frozen`` layers stay as they are."""
     torch.manual_seed(seed)
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         folder,

@@ -23,7 +23,6 @@ from textjury.training.data import Pair
 from textjury.training.topics import embedded
 from textjury.types import FloatArray, IntArray
 
-SOURCES = ("mnli_llmsknow", "mnli_olora", "mnli_taxinli", "mnli_dev_label1_noisy")
 NEIGHBOURS = 12  # words that may stand for a word
 LENT = 8  # nearest foreign hypotheses of which one is lent
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
@@ -67,7 +66,7 @@ def _near(words: Words, place: int) -> tuple[str, ...]:
 def variants(data: Path, *, base: Path, count: int, seed: int) -> list[Pair]:
     """At most ``count`` new pairs over the premises of the MultiNLI parts in ``data/nli``, without labels."""
     folder = data / "nli"
-    pairs = nli.pairs_of(folder, SOURCES, nli.held_out_premises(folder))
+    pairs = nli.pairs_of(folder, nli.MULTINLI, nli.held_out_premises(folder))
     known = {(pair.premise, pair.hypothesis) for pair in pairs}
     chance = random.Random(f"{seed}/variants")
     words = Words.of(base)

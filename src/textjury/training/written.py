@@ -7,23 +7,30 @@ are put into sentences), ``[labels.KEY]`` with further ``names``, ``texts`` and 
 
 ``written_texts/pairs/`` has premises with hypotheses, in blocks between empty lines: a line ``P: premise``, then lines
 ``E:`` (it follows), ``N:`` (it may be) and ``C:`` (it cannot be).
+
+``written_texts/hypotheses/`` has the same of premises that are not the project's own to publish: ``P:`` names a premise of
+MultiNLI by its ``digest``, and the premise comes from the data.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from textjury.errors import Problem, SourceError, shown
-from textjury.training.data import ENTAILED, RELATIONS, LabelledText, Pair
+from textjury.training.data import ENTAILED, RELATIONS, LabelledText, Pair, letters
 from textjury.training.recast import FEELING, QUESTION, REQUEST, TOPIC, Concept, refuse_yardstick
 
+log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent / "written_texts"
 PAIRS = "pairs"
+HYPOTHESES = "hypotheses"
 KINDS = {"topic": TOPIC, "request": REQUEST + TOPIC, "feeling": FEELING, "question": QUESTION}
 _RELATION = {relation[0].upper(): relation for relation in RELATIONS}
 _LINE = re.compile(r"([PENC]): (\S.*)")
@@ -114,7 +121,34 @@ def _mutual(concepts: list[Concept]) -> Iterator[Concept]:
 
 def written_pairs(folder: Path = FOLDER) -> list[Pair]:
     """All pairs of ``folder/pairs``, by file and place. Raises SourceError for a wrong line."""
-    return [pair for path in sorted((folder / PAIRS).glob("*.txt")) for pair in read_written_pairs(path)]
+    return _all_pairs(folder / PAIRS)
+
+
+def written_hypotheses(premises: Iterable[str], folder: Path = FOLDER) -> list[Pair]:
+    """The pairs of ``folder/hypotheses`` whose premise is among ``premises``; how many others there are is logged.
+
+    Raises SourceError for a wrong line.
+    """
+    known = {digest(premise): premise for premise in premises}
+    pairs = _all_pairs(folder / HYPOTHESES)
+    found = [replace(pair, premise=known[pair.premise]) for pair in pairs if pair.premise in known]
+    if len(found) < len(pairs):
+        log.warning("%d of %d hypotheses left out: the data lack their premises", len(pairs) - len(found), len(pairs))
+    return found
+
+
+def all_hypotheses(folder: Path = FOLDER) -> list[str]:
+    """What ``folder/hypotheses`` says of any premise."""
+    return [pair.hypothesis for pair in _all_pairs(folder / HYPOTHESES)]
+
+
+def digest(premise: str) -> str:
+    """What stands for a premise in ``hypotheses``: 12 hexadecimal digits of the SHA-256 of its ``letters``."""
+    return hashlib.sha256(letters(premise).encode()).hexdigest()[:12]
+
+
+def _all_pairs(folder: Path) -> list[Pair]:
+    return [pair for path in sorted(folder.glob("*.txt")) for pair in read_written_pairs(path)]
 
 
 def read_written_pairs(path: Path) -> list[Pair]:
