@@ -21,10 +21,9 @@ from typing import Any
 import pycrfsuite
 from common import command, machine
 
-from textjury.training import adapter, card, evaluate, measure, ner
+from textjury.training import adapter, card, measure, ner
 from textjury.training.data import Sentence
 
-VARIANTS = {"": list, " in lower case": ner.lowered, " in capitals": ner.uppered}
 OPTIONS = {"c1": 0.1, "c2": 0.01, "max_iterations": 100, "feature.minfreq": 2}
 
 
@@ -84,20 +83,13 @@ def main() -> None:
         "cased": {"sentences": len(sentences), "options": OPTIONS},
         "sets": {},
     }
+    embedded = measure.measure_ner(on)
     with tempfile.TemporaryDirectory() as place:
         tagger = trained(sentences, Path(place))
-        for file, counted in measure.SPANS.items():
-            held = ner.read_renamed(asked.data / "ner" / f"{file}.conll")
-            gold = [sentence.tags for sentence in held]
-            for variant, change in VARIANTS.items():
-                changed = change(held)
-                said = {
-                    "embedded": ner.predict(on.model, changed, on.tokenizer),
-                    "cased": [tagger.tag(features(sentence.tokens)) for sentence in changed],
-                }
-                for types in counted:
-                    scores = {k: round(evaluate.span_f1(gold, v, types=frozenset(types)), 4) for k, v in said.items()}
-                    report["sets"][f"{file} {'+'.join(types)}{variant}"] = {"sentences": len(held), **scores}
+        cased = measure.span_scores(lambda held: [tagger.tag(features(s.tokens)) for s in held], asked.data)
+    for name, score in cased.items():
+        both = {"embedded": embedded[name]["value"], "cased": score["value"]}
+        report["sets"][name] = {"sentences": score["rows"], **both}
     asked.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     print("| set | cased tagger | embedded model |\n|---|---:|---:|")
     for name, scores in report["sets"].items():

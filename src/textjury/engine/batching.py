@@ -147,9 +147,8 @@ def _launched(
         pieces = deque([(group, batch)])
         while pieces:
             piece, ready = pieces.popleft()
-            outgrown = (
-                len(piece) > 1 and _padded_tokens(sizes[piece]) > budget.tokens
-            )  # planned before the budget was lowered
+            # A piece may have been planned before the budget was lowered.
+            outgrown = len(piece) > 1 and _padded_tokens(sizes[piece]) > budget.tokens
             result = None if outgrown else _try(compute, ready)
             if result is not None:
                 _count(stats, sizes[piece], budget)

@@ -7,6 +7,7 @@ depend on the others. Positions of a hypothesis continue after the text; its las
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -93,6 +94,11 @@ class _Layout(Protocol):
         ...
 
 
+def additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A mask to be added to scores: 0 where ``allowed`` (bool), else the lowest number of ``dtype``."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, torch.finfo(dtype).min)
+
+
 def _fuses(tokens: torch.Tensor) -> bool:
     """Whether the library's masked attention is the faster one: on CUDA, and where matrix products in bf16 cost next to
     nothing (AMX: 1.1 to 2.6 times as fast as written out; without AMX half as fast)."""
@@ -124,7 +130,7 @@ class _Fused:
 
     @classmethod
     def of(cls, lengths: torch.Tensor, longest: int, owners: torch.Tensor, dtype: torch.dtype) -> _Fused:
-        never, device = torch.finfo(dtype).min, lengths.device
+        device = lengths.device
         real = torch.arange(longest, device=device)[None] < lengths[:, None]
         real = real[:, None] if not bool(real.all()) else real[:1, None]  # [texts or 1, 1, longest]
         last = torch.cumsum(torch.bincount(owners), 0) - 1
@@ -138,9 +144,8 @@ class _Fused:
             )
             seen[:, :, :longest] = real
             seen[:, before:, longest:] = own
-            mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, never)[:, None]
             ends = last[(last >= start) & (last < end)] - start + before
-            runs.append(_Run(slice(longest + start - before, longest + end), mask, ends))
+            runs.append(_Run(slice(longest + start - before, longest + end), additive(seen, dtype)[:, None], ends))
         return cls(longest, tuple(runs), last + longest)
 
     def attended(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -178,11 +183,10 @@ _RUN = 96  # tokens of hypotheses in one masked product
 
 def _runs(ends: list[int]) -> Iterator[tuple[int, int]]:
     """Whole hypotheses, by where they end, in runs of one size if they can: of _RUN tokens at most, or of one hypothesis."""
-    count = -(-ends[-1] // _RUN)
+    size = math.ceil(ends[-1] / math.ceil(ends[-1] / _RUN))
     start = 0
-    for place, end in enumerate(ends):
-        following = ends[place + 1] if place + 1 < len(ends) else None
-        if following is None or following - start > -(-ends[-1] // count):
+    for end, following in zip(ends, [*ends[1:], math.inf], strict=True):
+        if following - start > size:
             yield start, end
             start = end
 
@@ -217,11 +221,9 @@ class _Grouped:
 
     @classmethod
     def of(cls, lengths: torch.Tensor, longest: int, owners: torch.Tensor, dtype: torch.dtype) -> _Grouped:
-        never, device = torch.finfo(dtype).min, lengths.device
-        missing = torch.arange(longest, device=device)[None] >= lengths[:, None]
-        padding = None
-        if bool(missing.any()):
-            padding = torch.zeros(missing.shape, dtype=dtype, device=device).masked_fill_(missing, never)[:, None, None]
+        device = lengths.device
+        there = torch.arange(longest, device=device)[None] < lengths[:, None]
+        padding = None if bool(there.all()) else additive(there, dtype)[:, None, None]
         sizes = torch.bincount(owners)
         starts = torch.cumsum(sizes, 0) - sizes
         by_length = torch.argsort(sizes, stable=True)
@@ -236,8 +238,8 @@ class _Grouped:
             slots = torch.where(real, starts[mine, None] + within, starts[mine, None])
             places[slots[real]] = before + torch.arange(slots.numel(), device=device).view(slots.shape)[real]
             before += slots.numel()
-            blank = torch.zeros(real.shape, dtype=dtype, device=device).masked_fill_(~real, never)[:, None]
-            groups.append(_Group(slots, None if bool(real.all()) else blank, starts[mine] + sizes[mine] - 1))
+            blank = None if bool(real.all()) else additive(real, dtype)[:, None]
+            groups.append(_Group(slots, blank, starts[mine] + sizes[mine] - 1))
         ends = longest + starts + sizes - 1
         return cls(longest, ends, padding, tuple(groups), places, torch.argsort(by_length))
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from textjury.engine.onepass import additive
 from textjury.training.data import RELATIONS, Belief, Pair
 
 LISTWISE = 0.5
@@ -206,7 +207,7 @@ def _additive(allowed: torch.Tensor) -> torch.Tensor:
     """0 where allowed, else the lowest number of the type that products have: written-out attention adds its mask."""
     device = allowed.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, torch.finfo(dtype).min)
+    return additive(allowed, dtype)
 
 
 @dataclass(frozen=True, slots=True)

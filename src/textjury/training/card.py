@@ -89,7 +89,7 @@ def _data(kind: str, recipe: dict[str, Any]) -> str:
     }
     used = {name: bool(recipe["data"].get(name)) or _asked(earlier, name) for name in UNTIL_THEN}
     if judged := recipe.get("judged"):
-        used["written_hypotheses"] |= any(_read(one, "written_hypotheses") for one in _teachers(judged["teacher"]))
+        used["written_hypotheses"] |= _read_hypotheses(judged["teacher"])
     used["judged"] = bool(judged) or _asked(earlier, "judged")
     notes = [_NOTES[kind], *([_WRITTEN_NOTE] if any(used[name] for name in UNTIL_THEN) else [])]
     if _asked(earlier, "between") or recipe.get("between", 1.0) < 1:
@@ -327,12 +327,14 @@ def _judging(judged: dict[str, Any]) -> list[str]:
 
 def _of_what(teacher: dict[str, Any]) -> str:
     """What a teacher read, as the table of the data names it."""
-    written = any(_read(one, "written_hypotheses") for one in _teachers(teacher))
-    return " of people and of what was written of MultiNLI's premises" if written else " of people alone"
+    if _read_hypotheses(teacher):
+        return " of people and of what was written of MultiNLI's premises"
+    return " of people alone"
 
 
-def _read(teacher: dict[str, Any], name: str) -> bool:
-    return bool(teacher["recipe"].get("data", {}).get(name, UNTIL_THEN[name]))
+def _read_hypotheses(teacher: dict[str, Any]) -> bool:
+    """Whether any run of a teacher read what was written of premises; papers that say nothing of it mean no."""
+    return any(one["recipe"].get("data", {}).get("written_hypotheses") for one in _teachers(teacher))
 
 
 def _teachers(last: dict[str, Any]) -> list[dict[str, Any]]:

@@ -143,16 +143,24 @@ def test_rows(rows: Sequence[LabelledText]) -> list[LabelledText]:
 
 
 def measure_ner(on: Bench, *, limit: int | None = None) -> card.Scores:
-    """Strict span F1 on held-out corpora; also on their text in lower case and in capitals."""
+    """The span scores of the adapter."""
+    return span_scores(lambda sentences: ner.predict(on.model, sentences, on.tokenizer), on.data, limit=limit)
+
+
+def span_scores(
+    predict: Callable[[Sequence[Sentence]], list[list[str]]], data: Path, *, limit: int | None = None
+) -> card.Scores:
+    """Strict span F1 on held-out corpora of what ``predict`` says, one tag per token; also on their text in lower case
+    and in capitals."""
     variants: dict[str, Callable[[Sequence[Sentence]], Sequence[Sentence]]] = {
         "": list, " in lower case": ner.lowered, " in capitals": ner.uppered,
     }  # fmt: skip
     scores: card.Scores = {}
     for file, counted in SPANS.items():
-        sentences = ner.read_renamed(on.data / "ner" / f"{file}.conll")[:limit]
+        sentences = ner.read_renamed(data / "ner" / f"{file}.conll")[:limit]
         gold = [sentence.tags for sentence in sentences]
         for variant, change in variants.items():
-            said = ner.predict(on.model, change(sentences), on.tokenizer)
+            said = predict(change(sentences))
             for types in counted:
                 name = f"{file} {'+'.join(types)}{variant}"
                 scores[name] = {

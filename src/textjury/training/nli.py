@@ -75,9 +75,9 @@ def pairs_of(folder: Path, sources: Collection[str], held_out: Set[str]) -> list
 
 def hypotheses(known: Sequence[Pair], times: int) -> list[Pair]:
     """What was written for this project of the premises of MultiNLI among these pairs, so many times over."""
-    return (
-        written.written_hypotheses(pair.premise for pair in known if pair.source in MULTINLI) * times if times else []
-    )
+    if not times:
+        return []
+    return written.written_hypotheses(pair.premise for pair in known if pair.source in MULTINLI) * times
 
 
 def by_source(pairs: Iterable[Pair], sources: Iterable[str]) -> dict[str, list[Pair]]:
