@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import expit, softmax
@@ -120,6 +120,8 @@ def test_shared_scale_learns_how_rare_labels_are_when_most_have_no_positive():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+@example([(0.0, False), (5e-324, True)])
+@example([(0.5, False), (float(np.nextafter(0.5, 1)), True)])
 def test_best_threshold_is_no_worse_than_any_cut_when_tried(rows):
     p, y = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
 

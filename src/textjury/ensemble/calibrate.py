@@ -92,8 +92,10 @@ def best_threshold(probabilities: Array, target: BoolArray) -> float:
     f1 = 2.0 * hits / (np.arange(1, len(p) + 1) + target.sum())
     f1[:-1][p[:-1] == p[1:]] = -1.0  # a cut cannot fall between equal probabilities
     at = int(f1.argmax())
-    below = float(p[at + 1]) if at + 1 < len(p) else 0.0
-    return (float(p[at]) + below) / 2.0
+    if at + 1 == len(p):
+        return float(p[at]) / 2.0
+    middle = (float(p[at]) + float(p[at + 1])) / 2.0
+    return middle if middle > p[at + 1] else float(p[at])  # between numbers next to each other there is no middle
 
 
 def fit_thresholds(probabilities: Array, targets: BoolArray, *, shared: float) -> tuple[float, ...]:
