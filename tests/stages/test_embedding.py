@@ -34,11 +34,12 @@ def test_similarity_is_greatest_for_the_label_whose_words_the_text_has(encoder):
     assert stage.label_columns["billing"] == "billing.similarity"
 
 
-def test_vector_of_a_long_text_is_the_mean_of_its_windows_weighted_by_length(encoder):
+@pytest.mark.parametrize(("pool", "second"), [("mean", 1.0), ("lead", 0.25)])
+def test_vector_of_a_long_text_is_the_mean_of_its_windows_weighted_as_configured(encoder, pool, second):
     text = "refund of the invoice for the first parcel and then the password"  # 12 tokens: windows 0..8, 4..12
-    vector = _score(_stage(), [text])["vector"]
+    vector = _score(_stage(EmbeddingConfig(pool=pool)), [text])["vector"]
     ids = encoder.tokenize([text]).ids[0]
-    mean = encoder.window_vectors([ids[:8], ids[4:]]).mean(axis=0)
+    mean = np.average(encoder.window_vectors([ids[:8], ids[4:]]), axis=0, weights=[1.0, second])
     np.testing.assert_allclose(vector.values[0], mean / np.linalg.norm(mean), atol=1e-6)
     assert (vector.tokens_read[0], vector.tokens_total[0]) == (12, 12)
 

@@ -33,6 +33,13 @@ def test_mean_by_text_weighs_windows_by_their_length_and_is_zero_without_any():
     assert mean_by_text(values, cuts).ravel().tolist() == [0.0, 2.5, 7.0]
 
 
+def test_mean_by_text_counts_later_windows_less_when_the_lead_is_asked():
+    cuts = cut([0, 3, 2], size=2, overlap=0, max_windows=9)  # windows 0..2, 1..3 of the second text
+    values = np.array([[1.0], [6.0], [7.0]], np.float32)
+    assert cuts.places.tolist() == [1, 2, 1]
+    np.testing.assert_allclose(mean_by_text(values, cuts, lead=True).ravel(), [0.0, (1 + 0.25 * 6) / 1.25, 7.0])
+
+
 def test_max_by_text_is_minus_infinity_without_windows():
     cuts = cut([0, 3], size=2, overlap=0, max_windows=9)
     best = max_by_text(np.array([[1.0, 5.0], [4.0, 2.0]], np.float32), cuts)

@@ -17,6 +17,7 @@ from textjury.engine.device import Device
 from textjury.engine.encode import NliModel
 from textjury.engine.models import LocatedModel, locate
 from textjury.errors import ModelError, PlanError
+from textjury.stages.windowing import LEAD
 from textjury.stages.zero_shot import ZeroShotStage, hypotheses_of
 from textjury.testing import ODD_TEXTS, batch_of, contract, sample_batch
 from textjury.types import State
@@ -150,21 +151,36 @@ def window_scores(one: ZeroShotStage, text: str, hypothesis: str) -> tuple[np.nd
     return logits[:, model.entailment] - logits[:, model.contradiction], spans
 
 
-@pytest.mark.parametrize("pool", ["max", "mean"])
+@pytest.mark.parametrize("pool", ["max", "mean", "lead"])
 def test_windows_are_pooled_as_configured_when_a_text_is_long(stage: Callable[..., ZeroShotStage], pool: str) -> None:
     one = stage(pool=pool)
     scores, spans = window_scores(one, LONG, hypotheses_of(LABELS[0], "This text is about {}.")[0])
-    lengths = [b - a for a, b in spans]
-    expected = scores.max() if pool == "max" else np.average(scores, weights=lengths)
+    later = np.log(np.arange(1, len(spans) + 1))
+    expected = {
+        "max": scores.max(),
+        "mean": np.average(scores, weights=[b - a for a, b in spans]),
+        "lead": (scores - LEAD * later).max(),
+    }[pool]
     block = one.score(batch_of([LONG]), one.parts[:1], {})["billing"]
     assert len(spans) > 2
     assert block.values[0, 2] == pytest.approx(expected, abs=1e-3)
     assert block.tokens_read[0] == block.tokens_total[0] == spans[-1][1]
 
 
+@pytest.mark.parametrize(("multi_label", "pool"), [(False, "lead"), (True, "max")])
+def test_beginning_says_more_only_where_a_text_has_one_label(
+    nli: Callable[[str], LocatedModel], multi_label: bool, pool: str
+) -> None:
+    keys = []
+    for config in (ZeroShotConfig(), ZeroShotConfig(pool=pool)):
+        one = ZeroShotStage(config=config, labels=LABELS, model=nli("bert"), device=CPU, multi_label=multi_label)
+        keys.append([part.fingerprint for part in one.parts])
+    assert keys[0] == keys[1]
+
+
 def test_evidence_points_at_the_best_window_when_a_text_is_long(stage: Callable[..., ZeroShotStage]) -> None:
     found = 0
-    one = stage()
+    one = stage(pool="max")
     tokens = one._loaded.model.tokenize([LONG]).offsets[0]
     for part, block in one.score(batch_of([LONG]), one.parts, {}).items():
         for evidence in block.evidence[0]:

@@ -96,7 +96,8 @@ class RulesConfig(StageConfig):
 class ZeroShotConfig(StageConfig):
     model: str = "nli"
     template: str | None = None  # None: "{}." for one-pass models, "This text is about {}." for pairwise ones
-    pool: Literal["max", "mean"] = "max"
+    # How the windows of a long text speak for it; None: "lead", or "max" in a multi-label rulebook.
+    pool: Literal["lead", "max", "mean"] | None = None
     overlap: Annotated[int, Field(ge=0)] = 32  # tokens shared by neighbouring windows
     max_windows: Annotated[int, Field(ge=1)] = 64  # per text; what is cut is recorded in tokens_read
 
@@ -128,6 +129,7 @@ class SummaryConfig(StageConfig):
 
 class EmbeddingConfig(StageConfig):
     model: str = "embedding"
+    pool: Literal["lead", "mean"] = "lead"
     overlap: Annotated[int, Field(ge=0)] = 0
     max_windows: Annotated[int, Field(ge=1)] = 64
 

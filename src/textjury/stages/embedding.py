@@ -29,10 +29,11 @@ NEAREST = 3
 class EmbeddingStage:
     """Sentence embedding. Signals: the unit vector (not public), ``<label>.similarity`` in [-1, 1].
 
-    A text longer than the window is the mean of its windows' vectors, weighted by their lengths and brought
-    back to length 1. A label's similarity is the cosine to its wording, or with topics the mean of the three
-    highest cosines to its wording and its topics, and its evidence names these, nearest first; its part depends on them
-    alone and is derived from the stored vector. Texts without a token abstain.
+    A text longer than the window is the mean of its windows' vectors, weighted by their lengths and, unless ``pool`` is
+    "mean", by their places (``windowing.LEAD``), and brought back to length 1. A label's similarity is the cosine to its
+    wording, or with topics the mean of the three highest cosines to its wording and its topics, and its evidence names
+    these, nearest first; its part depends on them alone and is derived from the stored vector. Texts without a token
+    abstain.
     """
 
     version = 1
@@ -86,7 +87,7 @@ class EmbeddingStage:
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        settings = {"overlap": self._config.overlap, "max_windows": self._config.max_windows}
+        settings = self._config.model_dump(include={"pool", "overlap", "max_windows"})
         base = fingerprint(["embedding", self.version, self._loaded.fingerprint, settings])
         columns = tuple(f"v{i}" for i in range(self._dimension))
         return (
@@ -110,7 +111,8 @@ class EmbeddingStage:
             overlap=self._config.overlap,
             max_windows=self._config.max_windows,
         )
-        vectors, finite = unit(mean_by_text(model.window_vectors(cuts.of(ids)), cuts))
+        windows = model.window_vectors(cuts.of(ids))
+        vectors, finite = unit(mean_by_text(windows, cuts, lead=self._config.pool == "lead"))
         state = np.where(cuts.total == 0, State.ABSTAIN, np.where(finite, State.OK, State.FAULT))
         return SignalBlock.make(
             self.parts[0].columns,

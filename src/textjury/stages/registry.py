@@ -40,14 +40,14 @@ def _rules(bench: Bench, name: str = "rules", reads: str = "text") -> Stage | No
 
 def _zero_shot(bench: Bench, name: str = "zero_shot", reads: str = "text") -> Stage:
     config = bench.rulebook.config.stages.zero_shot
-    labels = bench.rulebook.config.labels
     return ZeroShotStage(
         name=name,
         reads=reads,
         config=config,
-        labels=labels,
+        labels=bench.rulebook.config.labels,
         model=bench.models[config.model],
         device=bench.device,
+        multi_label=bench.rulebook.config.multi_label,
     )
 
 

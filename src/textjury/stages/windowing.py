@@ -11,6 +11,9 @@ import numpy.typing as npt
 from textjury.text.chunk import windows
 from textjury.types import FloatArray, IntArray
 
+LEAD = 2.0
+"""Texts say first what they are about: under ``pool = "lead"`` a text's k-th window counts k**-LEAD as much as its first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
@@ -35,6 +38,11 @@ class Windows:
     def lengths(self) -> IntArray:
         return self.end - self.start
 
+    @property
+    def places(self) -> IntArray:
+        """Of every window, which of its text's windows it is, from 1 on."""
+        return np.arange(1, len(self) + 1, dtype=np.int32) - self.first[self.text]
+
     def of(self, ids: Sequence[npt.NDArray[np.int32]]) -> list[npt.NDArray[np.int32]]:
         """The tokens of every window, given those of the texts."""
         return [ids[t][a:b] for t, a, b in zip(self.text, self.start, self.end, strict=True)]
@@ -51,9 +59,14 @@ def cut(lengths: Sequence[int], *, size: int, overlap: int, max_windows: int) ->
     return Windows(text, start, end, first, read, np.asarray(lengths, np.int32).reshape(-1))
 
 
-def mean_by_text(values: FloatArray, cuts: Windows) -> FloatArray:
-    """float32 ``[n, c]``: mean of the windows' values ``[w, c]``, weighted by length; 0 without a window."""
+def mean_by_text(values: FloatArray, cuts: Windows, *, lead: bool = False) -> FloatArray:
+    """float32 ``[n, c]``: mean of the windows' values ``[w, c]``, weighted by length; 0 without a window.
+
+    With ``lead`` weighted by ``LEAD``, too.
+    """
     weights = cuts.lengths.astype(np.float64)
+    if lead:
+        weights *= cuts.places**-LEAD
     sums = np.zeros((len(cuts.total), values.shape[1]))
     np.add.at(sums, cuts.text, values * weights[:, None])
     totals = np.bincount(cuts.text, weights, minlength=len(cuts.total))

@@ -23,7 +23,7 @@ from textjury.errors import PlanError, Problem, TextjuryError
 from textjury.fingerprint import fingerprint
 from textjury.stages.base import Part
 from textjury.stages.loading import Loaded, slices, stacked, tolerance_of
-from textjury.stages.windowing import Windows, cut, mean_by_text
+from textjury.stages.windowing import LEAD, Windows, cut, mean_by_text
 from textjury.types import Evidence, FloatArray, IntArray, SignalBlock, State, TextBatch
 
 COLUMNS = ("entailment", "contradiction", "score")
@@ -37,8 +37,10 @@ class ZeroShotStage:
     Signals per label: logits ``<label>.entailment`` and ``<label>.contradiction`` (of "not entailed" for
     two-way models), and ``<label>.score``, their difference.
 
-    A long text is cut into windows that leave room for the hypothesis; the best window speaks for the text
-    (``pool = "max"``), or their mean weighted by length. Of several hypotheses of a label the one with the
+    A long text is cut into windows that leave room for the hypothesis. What the text is as a whole, its beginning says
+    most of: the best window speaks for it, the k-th one with ``LEAD`` ln k taken off its entailment (``pool = "lead"``,
+    the default where a text has one label). What occurs anywhere in it, the best window says (``"max"``, the default of
+    multi-label rulebooks); ``"mean"`` is that of all windows, weighted by length. Of several hypotheses of a label the one with the
     best score speaks. One part per label, computed from that label's hypotheses alone. Texts without a
     token abstain. Raises ModelError for a model whose classes cannot be told apart by name; ``open`` raises
     PlanError for a hypothesis that leaves too little room for a text.
@@ -55,11 +57,13 @@ class ZeroShotStage:
         labels: Sequence[Label],
         model: LocatedModel,
         device: Device,
+        multi_label: bool = False,
     ):
         self.name = name
         self.reads = reads
         self.tolerance = tolerance_of(model, device, exact=1e-3, half=0.2)  # measured: 1e-5 and 0.07
         self._config = config
+        self._pool = config.pool or ("max" if multi_label else "lead")
         template = config.template or model.template
         self._hypotheses = {label.name: hypotheses_of(label, template) for label in labels}
         self._loaded: Loaded[NliModel] = Loaded(model, device)
@@ -96,7 +100,7 @@ class ZeroShotStage:
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        settings = self._config.model_dump(include={"pool", "overlap", "max_windows"})
+        settings = {"pool": self._pool, **self._config.model_dump(include={"overlap", "max_windows"})}
         base = ["zero_shot", self.version, self._loaded.fingerprint, settings]
         return tuple(
             Part(
@@ -168,7 +172,7 @@ class ZeroShotStage:
         start = 0
         for (_, number), room in zip(asked, rooms, strict=True):
             end = start + len(cuts[room])
-            yield _answer(number, kept[start:end], cuts[room], mean=config.pool == "mean", slack=self.tolerance / 4)
+            yield _answer(number, kept[start:end], cuts[room], pool=self._pool, slack=self.tolerance / 4)
             start = end
 
 
@@ -192,7 +196,7 @@ class _Answer:
         return self.logits[:, 0] - self.logits[:, 1]
 
 
-def _answer(number: int, logits: FloatArray, cuts: Windows, *, mean: bool, slack: float) -> _Answer:
+def _answer(number: int, logits: FloatArray, cuts: Windows, *, pool: str, slack: float) -> _Answer:
     """The hypothesis' windows brought together.
 
     Scores that differ by less than ``slack`` are equal, and the first speaks: rounding moves no evidence.
@@ -202,13 +206,15 @@ def _answer(number: int, logits: FloatArray, cuts: Windows, *, mean: bool, slack
     broken = np.asarray(~np.isfinite(logits).all(axis=1))
     fault[cuts.text[broken]] = True
     usable = np.where(broken[:, None], np.float32(0), logits)
+    if pool == "lead":
+        usable[:, 0] -= np.float32(LEAD) * np.log(cuts.places, dtype=np.float32)
     score = usable[:, 0] - usable[:, 1]
     best = np.full(n, -np.inf, np.float32)
     np.maximum.at(best, cuts.text, score)
     at_best = np.flatnonzero(score >= best[cuts.text] - np.float32(slack))
     window = np.zeros(n, np.int32)
     window[cuts.text[at_best[::-1]]] = at_best[::-1]  # reversed: the first of equals is written last
-    pooled = mean_by_text(usable, cuts) if mean else _taken(usable, window, cuts)
+    pooled = mean_by_text(usable, cuts) if pool == "mean" else _taken(usable, window, cuts)
     return _Answer(number, pooled, window, fault, cuts)
 
 
