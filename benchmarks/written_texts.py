@@ -2,8 +2,8 @@
 
     python benchmarks/written_texts.py --data FOLDER [--out benchmarks/results/written_texts.json]
 
-FOLDER holds ``nli/`` and ``text/`` with Parquet files; looked at are those that the recipe never trains on. Counted are written
-texts and premises that stand in a file as a whole (by letters and digits), and texts, premises and hypotheses that share at
+FOLDER holds ``nli/``, ``text/`` and ``ner/``; looked at are the Parquet files that the recipe never trains on. Counted are written
+texts, public texts that were labelled for the project, and premises that stand in a file as a whole (by letters and digits), and texts, premises and hypotheses that share at
 least half of their sequences of six words with one of its texts; the latter are printed, to be looked at. The counts are
 written beside the verdicts of a blind reader that the results file has.
 """
@@ -20,10 +20,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from common import command
 
-from textjury.training.data import letters
+from textjury.training.annotated import FOLDER, ROWS, read_rows, snippets
+from textjury.training.data import letters, read_sentences
 from textjury.training.nli import HELD_OUT
 from textjury.training.recast import YARDSTICK
-from textjury.training.written import all_hypotheses, written_pairs, written_sets
+from textjury.training.written import all_hypotheses, digest, written_pairs, written_sets
 
 WORDS = 6
 COLUMNS = ("text", "premise", "hypothesis")
@@ -50,6 +51,9 @@ def main() -> None:
     asked = parser.parse_args()
     pairs = written_pairs()
     whole = {row.text for found in written_sets() for row in found.rows} | {pair.premise for pair in pairs}
+    labelled = {row["key"] for row in read_rows(FOLDER / "annotations" / ROWS)}
+    public = snippets(read_sentences(asked.data / "ner" / "ner_train_harmonised.conll"))
+    whole |= {text for text in public if digest(text) in labelled}
     own = whole | {pair.hypothesis for pair in pairs}
     own |= set(all_hypotheses())
     keys = {letters(text) for text in whole}

@@ -31,13 +31,29 @@ def a_run(data: Path, base: Path, out: Path, *, steps: int = 30, stop_after: int
 
 
 SMALL = onepass.Mixture(
-    topics=0, clinc=40, dbpedia=40, feelings=40, reviews=10, written=0, written_pairs=0, written_hypotheses=0
+    topics=0,
+    clinc=40,
+    dbpedia=40,
+    feelings=40,
+    reviews=10,
+    written=0,
+    written_pairs=0,
+    written_hypotheses=0,
+    annotated=0,
 )
 
 
 def test_loss_falls_and_the_engine_opens_what_was_exported(data: Path, base: Path, tmp_path: Path) -> None:
     telling = onepass.Mixture(
-        topics=0, clinc=5, dbpedia=5, feelings=3, reviews=1, written=0, written_pairs=0, written_hypotheses=0
+        topics=0,
+        clinc=5,
+        dbpedia=5,
+        feelings=3,
+        reviews=1,
+        written=0,
+        written_pairs=0,
+        written_hypotheses=0,
+        annotated=0,
     )
     progress = runs.train_onepass(a_run(data, base, tmp_path / "out", steps=140), telling, begin=None)
     losses = [point["loss"] for point in progress.curve if "loss" in point]

@@ -21,7 +21,16 @@ from textjury.training.data import RELATIONS, Pair, judge_note, letters, read_ju
 from textjury.training.variants import Words
 
 FEW = onepass.Mixture(
-    topics=0, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1, written=0, written_pairs=0, written_hypotheses=0
+    topics=0,
+    sections=0,
+    clinc=5,
+    dbpedia=5,
+    feelings=3,
+    reviews=1,
+    written=0,
+    written_pairs=0,
+    written_hypotheses=0,
+    annotated=0,
 )
 
 
@@ -163,7 +172,7 @@ def test_commands_of_the_packaged_cards_are_taken_and_leave_no_count_of_rows_to_
             assert words[:3] == ["python", "-m", "textjury.training"], line
             parser().parse_args(words[3:])
             named = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
-            assert {name for name in card.HEEDED.get(words[3], ()) if name.startswith("written")} <= named, line
+            assert card.UNTIL_THEN.keys() & set(card.HEEDED.get(words[3], ())) <= named, line
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -173,6 +182,7 @@ def test_commands_of_the_packaged_cards_are_taken_and_leave_no_count_of_rows_to_
         ("written", "feelings, news, office"),
         ("written_pairs", "many genres with three relations"),
         ("written_hypotheses", "one that follows, one that may be true"),
+        ("annotated", "feeling, purpose, subject and manner"),
     ],
 )
 def test_card_names_what_was_written_only_when_a_run_read_it(
@@ -188,7 +198,8 @@ def test_card_names_what_was_written_only_when_a_run_read_it(
         recipe["data"][asked] = 2
     told = card.card(manifest, {})
     assert said in told
-    assert "judged random parts" in told
+    assert ("judged random parts" in told) == (asked != "annotated")
+    assert ("labelled twice" in told) == (asked == "annotated")
     assert ("How far weights lie" in told) == earlier
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
-from textjury.training import adapter, concepts, nli, topics, written
+from textjury.training import adapter, annotated, concepts, nli, topics, written
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
 from textjury.training.data import LabelledText, Pair, letters, read_judged, read_sentences
@@ -44,7 +44,8 @@ class Mixture:
 
     ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``;
     ``written``, ``written_pairs``: passes over the texts and over the pairs that were written for this project;
-    ``written_hypotheses``: those over what was written of MultiNLI's premises.
+    ``written_hypotheses``: those over what was written of MultiNLI's premises; ``annotated``: those over the public texts
+    that were labelled for this project.
     """
 
     human: float = 1.0
@@ -58,6 +59,7 @@ class Mixture:
     written: int = 2
     written_pairs: int = 0
     written_hypotheses: int = 2
+    annotated: int = 2
     max_tokens: int = 192
 
 
@@ -71,6 +73,7 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
         *human(pairs, options.human, chance),
         *about_topics(data, pairs, held_out, options, seed=seed),
         *recast_sets(data / "text", options, seed=seed),
+        *annotations(data, options.annotated, seed=seed),
         *regrouped(written.written_pairs(), options.written_pairs, chance),
         *regrouped(nli.hypotheses(pairs, min(1, options.written_hypotheses)), options.written_hypotheses, chance),
     ]
@@ -128,6 +131,17 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]
     yield from recast_blocks(wanted, concepts.vader(), source="vader_groundtruth joined", seed=seed)
     for own, source, again in written.rounds(options.written, seed=seed):
         yield from recast_blocks(own.rows, own.concepts, source=source, seed=again)
+
+
+def annotations(data: Path, times: int, *, seed: int) -> Iterator[Block]:
+    """The public texts labelled for this project, so many times over, with other hypotheses each time."""
+    path = data / "ner" / "ner_train_harmonised.conll"
+    if not times or not path.is_file():
+        return
+    texts = annotated.snippets(read_sentences(path))
+    for again in range(seed, seed + 1000 * times, 1000):
+        for found in annotated.annotated_sets(texts, seed=again):
+            yield from recast_blocks(found.rows, found.concepts, source=f"annotated {found.name}", seed=again)
 
 
 def reviews(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:

@@ -38,6 +38,10 @@ FEELING = (
     "The author's opinion is {}.", "{}.", "{}", "This text is about {}.", "The tone is {}.",
     "The writer sounds {}.", "It is {}.",
 )  # fmt: skip
+FORM = (
+    "This is {}.", "The text is {}.", "This text is {}.", "This message is {}.", "It is {}.", "Category: {}.", "{}.", "{}.",
+    "{}.", "{}.", "{}", "{}.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,20 +18,20 @@ import hashlib
 import logging
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from textjury.errors import Problem, SourceError, shown
 from textjury.training.data import ENTAILED, RELATIONS, LabelledText, Pair, letters
-from textjury.training.recast import FEELING, QUESTION, REQUEST, TOPIC, Concept, refuse_yardstick
+from textjury.training.recast import FEELING, FORM, QUESTION, REQUEST, TOPIC, Concept, refuse_yardstick
 
 log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent / "written_texts"
 PAIRS = "pairs"
 HYPOTHESES = "hypotheses"
-KINDS = {"topic": TOPIC, "request": REQUEST + TOPIC, "feeling": FEELING, "question": QUESTION}
+KINDS = {"topic": TOPIC, "request": REQUEST + TOPIC, "feeling": FEELING, "question": QUESTION, "form": FORM}
 _RELATION = {relation[0].upper(): relation for relation in RELATIONS}
 _LINE = re.compile(r"([PENC]): (\S.*)")
 
@@ -59,21 +59,33 @@ def written_sets(folder: Path = FOLDER) -> list[WrittenSet]:
 
 
 def read_written(path: Path) -> WrittenSet:
-    """One file; each label is a hard negative of the others, broad hypotheses are easy ones."""
+    """One file. Raises SourceError, too, where a label has no texts."""
     refuse_yardstick(path.stem)
+    content = read_labels(path, parts=("names", "texts"))
+    rows = tuple(LabelledText(text, key) for key, label in content["labels"].items() for text in label["texts"])
+    return WrittenSet(path.stem, rows, concepts_of(path.stem, content))
+
+
+def read_labels(path: Path, *, parts: Sequence[str]) -> dict[str, Any]:
+    """The content of a file of labels, each of which has all ``parts``. Raises SourceError for all that is wrong."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise SourceError(Problem(path.name, f"not TOML: {error}", remedy="correct it there")) from error
-    if problems := list(_problems(path.name, content)):
+    if problems := list(_problems(path.name, content, parts)):
         raise SourceError(problems)
+    return content
+
+
+def concepts_of(name: str, content: Mapping[str, Any]) -> tuple[Concept, ...]:
+    """What may be asked of the texts of a file: each label is a hard negative of the others, broad hypotheses are easy ones."""
     templates, labels = KINDS[content["kind"]], content["labels"]
     narrow = [
         Concept(
             tuple(dict.fromkeys([key.replace("_", " "), *label["names"]])),
             frozenset({key}),
             frozenset(label.get("unclear", ())),
-            near=path.stem,
+            near=name,
             templates=templates,
         )
         for key, label in labels.items()
@@ -82,11 +94,10 @@ def read_written(path: Path) -> WrittenSet:
         Concept(tuple(b["names"]), frozenset(b["true"]), frozenset(b.get("unclear", ())), templates=templates)
         for b in content.get("broad", ())
     ]
-    rows = tuple(LabelledText(text, key) for key, label in labels.items() for text in label["texts"])
-    return WrittenSet(path.stem, rows, (*_mutual(narrow), *broad))
+    return (*_mutual(narrow), *broad)
 
 
-def _problems(name: str, content: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(name: str, content: Mapping[str, Any], parts: Sequence[str]) -> Iterator[Problem]:
     """All that is wrong with a file of labels."""
     labels = content.get("labels", {})
     if content.get("kind") not in KINDS:
@@ -94,7 +105,7 @@ def _problems(name: str, content: Mapping[str, Any]) -> Iterator[Problem]:
     if len(labels) < 2:
         yield Problem(f"{name} [labels]", f"{len(labels)} labels", "two or more")
     for key, label in labels.items():
-        for part in ("names", "texts"):
+        for part in parts:
             if not label.get(part):
                 yield Problem(f'{name} [labels.{key}] "{part}"', "empty", "at least one")
         yield from _unknown(f'{name} [labels.{key}] "unclear"', label.get("unclear", ()), labels)

@@ -1,0 +1,96 @@
+"""Public texts that were labelled for this project: posts, and pieces of reviews, e-mails, answers and blogs.
+
+``written_texts/annotations/`` has what was said of them, not the texts, which are not the project's to publish: ``rows.tsv``
+names each by its ``written.digest`` and gives its label in every field; a field's TOML file says how its labels are asked
+(``written``, without texts), which values are no labels (``leave_out``), and how often the commonest label may stand for each text
+of the rarest (``at_most``). The texts come from the data, as ``snippets`` of the entity files.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from textjury.errors import Problem, SourceError, shown
+from textjury.training.data import LabelledText, Sentence
+from textjury.training.topics import joined
+from textjury.training.written import FOLDER, WrittenSet, concepts_of, digest, read_labels
+
+log = logging.getLogger(__name__)
+ROWS = "rows.tsv"
+POSTS = frozenset({"btc", "wnut17"})  # every sentence is a post
+RUNNING = frozenset({"uner_ewt"})  # sentences of running text
+LONG = 160
+"""Characters from which on a snippet of running text is long enough; it has four sentences at most."""
+
+
+def snippets(sentences: Iterable[Sentence]) -> list[str]:
+    """Posts, and neighbouring sentences of running text; other sources are left out."""
+    texts: list[str] = []
+    current: list[str] = []
+    before = ""
+    for sentence in sentences:
+        if current and sentence.source != before:
+            texts.append(" ".join(current))
+            current = []
+        before = sentence.source
+        text = joined(sentence.tokens)
+        if sentence.source in POSTS:
+            texts.append(re.sub(r"([@#]) (?=\w)", r"\1", text))
+        elif sentence.source in RUNNING:
+            current.append(text)
+            if len(current) == 4 or sum(map(len, current)) >= LONG:
+                texts.append(" ".join(current))
+                current = []
+    return [*texts, " ".join(current)] if current else texts
+
+
+def annotated_sets(texts: Iterable[str], *, seed: int, folder: Path = FOLDER / "annotations") -> Iterator[WrittenSet]:
+    """A set per field of the texts that were labelled; how many labelled texts are absent is logged.
+
+    Raises SourceError for a wrong file.
+    """
+    known = {digest(text): text for text in texts}
+    rows = read_rows(folder / ROWS)
+    if absent := sum(row["key"] not in known for row in rows):
+        log.warning("%d of %d labelled texts left out: the data lack them", absent, len(rows))
+    for path in sorted(folder.glob("*.toml")):
+        content = read_labels(path, parts=("names",))
+        names, labels = set(content["labels"]), content["labels"].keys() | content.get("leave_out", ())
+        if wrong := [row for row in rows if row[path.stem] not in labels]:
+            found = shown(wrong[0][path.stem])
+            raise SourceError(Problem(f"{ROWS} {path.stem}", f"unknown label {found}", f"a label of {path.name}"))
+        given = [
+            LabelledText(known[row["key"]], row[path.stem])
+            for row in rows
+            if row["key"] in known and row[path.stem] in names
+        ]
+        kept = _bounded(given, content.get("at_most"), random.Random(f"{seed}/{path.stem}"))
+        yield WrittenSet(path.stem, tuple(kept), concepts_of(path.stem, content))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """``key`` and the label of every field, per row of a tab-separated file with a header."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="more", restval=""))
+    for number, row in enumerate(rows, 2):
+        if "more" in row or not all(row.values()):
+            raise SourceError(
+                Problem(f"{path.name}:{number}", "fields missing or too many", "as many as the header has")
+            )
+    return rows
+
+
+def _bounded(rows: Sequence[LabelledText], at_most: float | None, chance: random.Random) -> Sequence[LabelledText]:
+    """All rows, or of each label so many times as many as the rarest has."""
+    if at_most is None or not rows:
+        return rows
+    pools: dict[str, list[LabelledText]] = {}
+    for row in rows:
+        pools.setdefault(row.label, []).append(row)
+    most = round(at_most * min(map(len, pools.values())))
+    return [row for pool in pools.values() for row in chance.sample(pool, min(most, len(pool)))]
