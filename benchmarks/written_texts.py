@@ -3,9 +3,9 @@
     python benchmarks/written_texts.py --data FOLDER [--out benchmarks/results/written_texts.json]
 
 FOLDER holds ``nli/``, ``text/`` and ``ner/``; looked at are the Parquet files that the recipe never trains on. Counted are written
-texts, public texts that were labelled for the project, and premises that stand in a file as a whole (by letters and digits), and texts, premises and hypotheses that share at
-least half of their sequences of six words with one of its texts; the latter are printed, to be looked at. The counts are
-written beside the verdicts of a blind reader that the results file has.
+texts, public texts that were labelled for the project, and premises that stand in a file as a whole (by letters and digits), and
+texts, premises and hypotheses that share at least half of their sequences of six words with one of its texts; the latter are
+printed, to be looked at. The counts are written beside the verdicts of a blind reader that the results file has.
 """
 
 from __future__ import annotations
