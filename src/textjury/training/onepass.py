@@ -73,7 +73,7 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
         *human(pairs, options.human, chance),
         *about_topics(data, pairs, held_out, options, seed=seed),
         *recast_sets(data / "text", options, seed=seed),
-        *annotations(data, options.annotated, seed=seed),
+        *annotated_blocks(data, options.annotated, seed=seed),
         *regrouped(written.written_pairs(), options.written_pairs, chance),
         *regrouped(nli.hypotheses(pairs, min(1, options.written_hypotheses)), options.written_hypotheses, chance),
     ]
@@ -133,7 +133,7 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]
         yield from recast_blocks(own.rows, own.concepts, source=source, seed=again)
 
 
-def annotations(data: Path, times: int, *, seed: int) -> Iterator[Block]:
+def annotated_blocks(data: Path, times: int, *, seed: int) -> Iterator[Block]:
     """The public texts labelled for this project, so many times over, with other hypotheses each time."""
     path = data / "ner" / "ner_train_harmonised.conll"
     if not times or not path.is_file():
