@@ -38,7 +38,7 @@ from textjury.pipeline.panel import Panel, distinct_batch
 from textjury.pipeline.score import score_texts
 from textjury.stages import centrality
 from textjury.stages.units import says_something, span_of, thinned, units_of
-from textjury.stages.windowing import cut
+from textjury.stages.windowing import Windows, cut
 from textjury.stages.zero_shot import hypotheses_of
 from textjury.text.normalise import normalise
 from textjury.types import FloatArray, Scored, SignalBlock, StageSignals
@@ -53,7 +53,9 @@ METHODS = {
     "lexrank + MMR": ("lexrank", REDUNDANCY),
 }
 DEFAULT = f"centroid + MMR, {SummaryConfig().target_tokens} tokens"
-FIRST, ALL_MAX, ALL_MEAN = "first window", "all windows, max", "all windows, mean"
+FIRST = "first window"
+# The last is the stage's own way where a text has one label.
+ALL_MAX, ALL_MEAN, ALL_LEAD = "all windows, max", "all windows, mean", "all windows, the beginning more (pool = lead)"
 
 
 def readings(
@@ -70,11 +72,11 @@ def readings(
             for budget in budgets
             for name, how in METHODS.items()
         }
-        found.append(([normalise(text[a:b]).text for a, b in spans], cuts.lengths.tolist(), made))
+        found.append(([normalise(text[a:b]).text for a, b in spans], cuts, made))
     return found
 
 
-Reading = tuple[list[str], list[int], dict[str, str]]
+Reading = tuple[list[str], Windows, dict[str, str]]
 
 
 def _summary(
@@ -120,12 +122,13 @@ def predicted(panel: Panel, texts: Sequence[str], block: SignalBlock) -> Predict
     return Predicted.of(vote.decide(Scored(tuple(texts), (signals,))))
 
 
-def pooled(block: SignalBlock, rows: Sequence[Sequence[int]], weights: Sequence[Sequence[int]], *, mean: bool) -> Any:
-    """One row per text from those of its windows: the best score per label, or their mean weighted by length."""
-    pieces = [
-        np.average(block.values[list(row)], axis=0, weights=weight) if mean else block.values[list(row)].max(axis=0)
-        for row, weight in zip(rows, weights, strict=True)
-    ]
+def pooled(block: SignalBlock, rows: Sequence[Sequence[int]], cuts: Sequence[Windows], way: str) -> SignalBlock:
+    """One row per text from those of its windows: the best score per label, with the beginning counting more or not, or
+    their mean weighted by length."""
+    pieces = []
+    for row, windows in zip(rows, cuts, strict=True):
+        values = block.values[list(row)] + (np.log(windows.lead)[:, None] if way == ALL_LEAD else 0.0)
+        pieces.append(np.average(values, axis=0, weights=windows.lengths) if way == ALL_MEAN else values.max(axis=0))
     return SignalBlock.make(block.columns, np.stack(pieces).astype(np.float32))
 
 
@@ -153,11 +156,10 @@ def one_set(sample: Sample, *, budgets: Sequence[int], windows: int, seed: int) 
         try:
             block, place = scores_of(panel, [t for windows_, _, made in read for t in (*windows_, *made.values())])
             rows = [[place[w] for w in windows_] for windows_, _, _ in read]
-            sizes = [lengths for _, lengths, _ in read]
+            cuts = [windows_ for _, windows_, _ in read]
             blocks = {
                 FIRST: block.take([row[0] for row in rows]),
-                ALL_MAX: pooled(block, rows, sizes, mean=False),
-                ALL_MEAN: pooled(block, rows, sizes, mean=True),
+                **{way: pooled(block, rows, cuts, way) for way in (ALL_MAX, ALL_MEAN, ALL_LEAD)},
             }
             blocks |= {name: block.take([place[made[name]] for _, _, made in read]) for name in read[0][2]}
             systems = {name: predicted(panel, sample.texts, found) for name, found in blocks.items()}
@@ -251,7 +253,7 @@ def _verdict(sets: Mapping[str, Any]) -> str:
         best = max((s for s in found["systems"] if s.endswith("tokens")), key=lambda s: _value(found, s))
         sentences.append(
             f"On {name}, zero-shot on the stage's summary is {word} than on the first window: {against['value']:+.3f}{doubt}; "
-            f"all windows (mean) get {_value(found, ALL_MEAN):.3f}, the best summary ({best}) {_value(found, best):.3f}."
+            f"all windows as the stage reads them get {_value(found, ALL_LEAD):.3f}, the best summary ({best}) {_value(found, best):.3f}."
         )
     return "\n".join(sentences)
 

@@ -4,6 +4,7 @@ import pytest
 
 import tiny_models
 from stage_setup import CPU, LABELS, located
+from textjury.config.load import PIPELINE_FILE, load_rulebook
 from textjury.config.schema import (
     ClassifierConfig,
     EmbeddingConfig,
@@ -13,6 +14,8 @@ from textjury.config.schema import (
     ZeroShotConfig,
 )
 from textjury.engine.models import open_model
+from textjury.pipeline.init import init_rulebook
+from textjury.pipeline.panel import Panel
 from textjury.rules.parse import load_rules
 from textjury.stages import loading, registry
 from textjury.stages.classifier import ClassifierStage
@@ -84,12 +87,17 @@ def _model(folder, build, task, **options):
 
 def _zero_shot(folder, name="zero_shot", reads="text", build=tiny_models.tiny_bert_nli, pool="max"):
     model = _model(folder, build, "nli")
-    return ZeroShotStage(**_common(name, reads), config=ZeroShotConfig(pool=pool), labels=LABELS, **model)
+    return ZeroShotStage(
+        **_common(name, reads), config=ZeroShotConfig(pool=pool), labels=LABELS, multi_label=False, **model
+    )
 
 
 def _embedding(folder):
     return EmbeddingStage(
-        config=EmbeddingConfig(), labels=LABELS, **_model(folder, tiny_models.tiny_bert_encoder, "embedding")
+        config=EmbeddingConfig(),
+        labels=LABELS,
+        multi_label=False,
+        **_model(folder, tiny_models.tiny_bert_encoder, "embedding"),
     )
 
 
@@ -120,7 +128,7 @@ STAGES = {
     "rules": [_rules],
     "zero_shot": [
         _zero_shot,
-        lambda f: _zero_shot(f, build=tiny_models.tiny_bart_nli),
+        lambda f: _zero_shot(f, build=tiny_models.tiny_bart_nli, pool="lead"),
         lambda f: _zero_shot(f, build=tiny_models.tiny_t5_nli, pool="mean"),
     ],
     "embedding": [_embedding],
@@ -139,6 +147,23 @@ STAGES = {
     "summary_rules": [lambda f: _rules(f, "summary_rules", "summary")],
 }
 _CASES = [pytest.param(b, name, id=f"{name}-{i}") for name, builds in STAGES.items() for i, b in enumerate(builds)]
+
+
+@pytest.mark.parametrize(("multi_label", "zero_shot", "embedding"), [(False, "lead", "lead"), (True, "max", "mean")])
+def test_registry_tells_the_stages_how_many_labels_a_text_has(tmp_path, multi_label, zero_shot, embedding):
+    found = []
+    for name, more in (
+        ("usual", ""),
+        ("said", f'[stages.zero_shot]\npool = "{zero_shot}"\n[stages.embedding]\npool = "{embedding}"\n'),
+    ):
+        init_rulebook(tmp_path / name, ["bills: invoices", "parcels: parcels"], multi_label=multi_label)
+        with (tmp_path / name / PIPELINE_FILE).open("a", encoding="utf-8") as handle:
+            handle.write("\n" + more)
+        panel = Panel(load_rulebook(tmp_path / name), CPU, store=None, profiles=None)
+        found.append({info.name: info.fingerprint for info in panel.infos})
+        panel.close()
+    assert {"zero_shot", "embedding", "summary_zero_shot"} <= found[0].keys()
+    assert found[0] == found[1]
 
 
 def test_every_stage_of_the_registry_is_under_contract():

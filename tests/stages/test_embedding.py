@@ -6,6 +6,7 @@ from stage_setup import CPU, LABELS, located, made_up, use_model
 from textjury.config.schema import EmbeddingConfig, Label
 from textjury.errors import InternalError
 from textjury.stages.embedding import EmbeddingStage
+from textjury.stages.windowing import LEAD, LEAD_TOKENS
 from textjury.testing import FakeEncoder, batch_of, sample_batch
 from textjury.types import State
 
@@ -15,9 +16,11 @@ def encoder(monkeypatch):
     return use_model(monkeypatch, FakeEncoder(dimension=128, capacity=8))
 
 
-def _stage(config=None, labels=LABELS, model=None):
+def _stage(config=None, labels=LABELS, model=None, multi_label=False):
     model = model or made_up("embedding", hidden_size=128)
-    return EmbeddingStage(config=config or EmbeddingConfig(), labels=labels, model=model, device=CPU)
+    return EmbeddingStage(
+        config=config or EmbeddingConfig(), labels=labels, model=model, device=CPU, multi_label=multi_label
+    )
 
 
 def _score(stage, texts, parts=None, known=None):
@@ -34,7 +37,7 @@ def test_similarity_is_greatest_for_the_label_whose_words_the_text_has(encoder):
     assert stage.label_columns["billing"] == "billing.similarity"
 
 
-@pytest.mark.parametrize(("pool", "second"), [("mean", 1.0), ("lead", 0.25)])
+@pytest.mark.parametrize(("pool", "second"), [("mean", 1.0), ("lead", (1 + 4 / LEAD_TOKENS) ** -LEAD)])
 def test_vector_of_a_long_text_is_the_mean_of_its_windows_weighted_as_configured(encoder, pool, second):
     text = "refund of the invoice for the first parcel and then the password"  # 12 tokens: windows 0..8, 4..12
     vector = _score(_stage(EmbeddingConfig(pool=pool)), [text])["vector"]
@@ -111,6 +114,15 @@ def test_fingerprint_changes_for_one_label_only_when_its_wording_changes():
 def test_fingerprint_changes_for_every_part_when_windows_change():
     before = {p.fingerprint for p in _stage().parts}
     assert not before & {p.fingerprint for p in _stage(EmbeddingConfig(overlap=2)).parts}
+    assert not before & {p.fingerprint for p in _stage(EmbeddingConfig(pool="mean")).parts}
+
+
+@pytest.mark.parametrize(("multi_label", "pool"), [(False, "lead"), (True, "mean")])
+def test_beginning_says_more_only_where_a_text_has_one_label(multi_label, pool):
+    usual, asked = (
+        _stage(config, multi_label=multi_label) for config in (EmbeddingConfig(), EmbeddingConfig(pool=pool))
+    )
+    assert [part.fingerprint for part in usual.parts] == [part.fingerprint for part in asked.parts]
 
 
 def test_vector_is_a_fault_when_the_model_gives_no_finite_number(monkeypatch, encoder):

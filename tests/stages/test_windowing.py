@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textjury.stages.windowing import central_tokens, cut, max_by_text, mean_by_text
+from textjury.stages import windowing
+from textjury.stages.windowing import LEAD_TOKENS, central_tokens, cut, max_by_text, mean_by_text, pool_key
 
 
 @settings(max_examples=80, deadline=None)
@@ -34,10 +36,18 @@ def test_mean_by_text_weighs_windows_by_their_length_and_is_zero_without_any():
 
 
 def test_mean_by_text_counts_later_windows_less_when_the_lead_is_asked():
-    cuts = cut([0, 3, 2], size=2, overlap=0, max_windows=9)  # windows 0..2, 1..3 of the second text
+    cuts = cut([0, 2 * LEAD_TOKENS, 2], size=LEAD_TOKENS, overlap=0, max_windows=9)
     values = np.array([[1.0], [6.0], [7.0]], np.float32)
-    assert cuts.places.tolist() == [1, 2, 1]
+    assert cuts.lead.tolist() == [1.0, 0.25, 1.0]
     np.testing.assert_allclose(mean_by_text(values, cuts, lead=True).ravel(), [0.0, (1 + 0.25 * 6) / 1.25, 7.0])
+
+
+@pytest.mark.parametrize("constant", ["LEAD", "LEAD_TOKENS"])
+def test_fingerprint_changes_with_what_the_lead_depends_on(monkeypatch, constant):
+    before = {pool: pool_key(pool) for pool in ("lead", "max", "mean")}
+    monkeypatch.setattr(windowing, constant, 3.0)
+    after = {pool: pool_key(pool) for pool in before}
+    assert {pool for pool in before if before[pool] != after[pool]} == {"lead"}
 
 
 def test_max_by_text_is_minus_infinity_without_windows():

@@ -17,7 +17,7 @@ from textjury.engine.device import Device
 from textjury.engine.encode import NliModel
 from textjury.engine.models import LocatedModel, locate
 from textjury.errors import ModelError, PlanError
-from textjury.stages.windowing import LEAD
+from textjury.stages.windowing import LEAD, LEAD_TOKENS
 from textjury.stages.zero_shot import ZeroShotStage, hypotheses_of
 from textjury.testing import ODD_TEXTS, batch_of, contract, sample_batch
 from textjury.types import State
@@ -59,7 +59,11 @@ def stage(nli: Callable[[str], LocatedModel]) -> Iterator[Callable[..., ZeroShot
         labels: Sequence[Label] = LABELS, *, kind: str = "bert", dtype: str = "float32", **settings: Any
     ) -> ZeroShotStage:
         config = ZeroShotConfig.model_validate(settings)
-        made.append(ZeroShotStage(config=config, labels=labels, model=nli(kind), device=CPU.with_dtype(dtype)))
+        made.append(
+            ZeroShotStage(
+                config=config, labels=labels, model=nli(kind), device=CPU.with_dtype(dtype), multi_label=False
+            )
+        )
         made[-1].open()
         return made[-1]
 
@@ -76,13 +80,13 @@ def test_stage_keeps_the_contract_when_given_odd_texts(
     nli: Callable[[str], LocatedModel], kind: str, settings: dict[str, Any]
 ) -> None:
     config = ZeroShotConfig.model_validate(settings)
-    one = ZeroShotStage(config=config, labels=LABELS, model=nli(kind), device=CPU)
+    one = ZeroShotStage(config=config, labels=LABELS, model=nli(kind), device=CPU, multi_label=False)
     contract(one, [*sample_batch(4).texts, *ODD_TEXTS, LONG])
 
 
 def test_stage_keeps_the_contract_when_it_computes_in_bf16(nli: Callable[[str], LocatedModel]) -> None:
     half = CPU.with_dtype("bfloat16")
-    one = ZeroShotStage(config=ZeroShotConfig(), labels=LABELS, model=nli("bert"), device=half)
+    one = ZeroShotStage(config=ZeroShotConfig(), labels=LABELS, model=nli("bert"), device=half, multi_label=False)
     contract(one, [*sample_batch(6).texts, ""])
 
 
@@ -155,11 +159,11 @@ def window_scores(one: ZeroShotStage, text: str, hypothesis: str) -> tuple[np.nd
 def test_windows_are_pooled_as_configured_when_a_text_is_long(stage: Callable[..., ZeroShotStage], pool: str) -> None:
     one = stage(pool=pool)
     scores, spans = window_scores(one, LONG, hypotheses_of(LABELS[0], "This text is about {}.")[0])
-    later = np.log(np.arange(1, len(spans) + 1))
+    later = LEAD * np.log([1 + a / LEAD_TOKENS for a, _ in spans])
     expected = {
         "max": scores.max(),
         "mean": np.average(scores, weights=[b - a for a, b in spans]),
-        "lead": (scores - LEAD * later).max(),
+        "lead": (scores - later).max(),
     }[pool]
     block = one.score(batch_of([LONG]), one.parts[:1], {})["billing"]
     assert len(spans) > 2
@@ -178,17 +182,22 @@ def test_beginning_says_more_only_where_a_text_has_one_label(
     assert keys[0] == keys[1]
 
 
-def test_evidence_points_at_the_best_window_when_a_text_is_long(stage: Callable[..., ZeroShotStage]) -> None:
+@pytest.mark.parametrize("pool", ["max", "lead"])
+def test_evidence_points_at_the_best_window_when_a_text_is_long(stage: Callable[..., ZeroShotStage], pool: str) -> None:
     found = 0
-    one = stage(pool="max")
+    one = stage(pool=pool)
     tokens = one._loaded.model.tokenize([LONG]).offsets[0]
     for part, block in one.score(batch_of([LONG]), one.parts, {}).items():
         for evidence in block.evidence[0]:
             hypothesis = one._hypotheses[part][int(evidence.what[1:]) - 1]
             scores, spans = window_scores(one, LONG, hypothesis)
-            start, end = spans[int(scores.argmax())]
+            later = LEAD * np.log([1 + a / LEAD_TOKENS for a, _ in spans]) * (pool == "lead")
+            best = int((scores - later).argmax())
+            start, end = spans[best]
             assert (evidence.start, evidence.end) == (tokens[start][0], tokens[end - 1][1])
-            assert evidence.note == f"window {int(scores.argmax()) + 1} of {len(spans)}"
+            less = f", {later[best]:.1f} off the score for its place" if later[best] else ""
+            assert evidence.note == f"window {best + 1} of {len(spans)}{less}"
+            assert evidence.score == pytest.approx(scores[best] - later[best], abs=1e-3)
             found += 1
     assert found
 
@@ -278,7 +287,7 @@ def test_open_lists_every_hypothesis_when_it_leaves_too_little_room(
         Label(name="a", hypotheses=("invoice " * 120, "fine")),
         Label(name="b", hypotheses=("x " * 130,)),
     )
-    one = ZeroShotStage(config=ZeroShotConfig(), labels=crowded, model=nli("bert"), device=CPU)
+    one = ZeroShotStage(config=ZeroShotConfig(), labels=crowded, model=nli("bert"), device=CPU, multi_label=False)
     with pytest.raises(PlanError, match=r"shorten the description or the hypothesis") as caught:
         one.open()
     assert [p.place for p in caught.value.problems] == ["label 'a' hypothesis 1", "label 'b' hypothesis 1"]
@@ -288,7 +297,7 @@ def test_stage_is_refused_before_loading_when_the_model_is_no_nli_model(tmp_path
     folder = tiny_models.tiny_bert_classifier(tmp_path / "m")
     found = locate("nli", ModelConfig(task="nli", path=folder), base=Path())
     with pytest.raises(ModelError, match="its classes are billing, shipping, other"):
-        ZeroShotStage(config=ZeroShotConfig(), labels=LABELS, model=found, device=CPU)
+        ZeroShotStage(config=ZeroShotConfig(), labels=LABELS, model=found, device=CPU, multi_label=False)
 
 
 def test_template_is_the_models_own_unless_one_is_configured() -> None:
@@ -296,7 +305,9 @@ def test_template_is_the_models_own_unless_one_is_configured() -> None:
     one_pass = replace(pairwise, one_pass=True)
     assert (pairwise.template, one_pass.template) == ("This text is about {}.", "{}.")
     told = [
-        ZeroShotStage(config=ZeroShotConfig(template=template), labels=LABELS, model=model, device=CPU)
+        ZeroShotStage(
+            config=ZeroShotConfig(template=template), labels=LABELS, model=model, device=CPU, multi_label=False
+        )
         .parts[0]
         .fingerprint
         for model, template in ((one_pass, None), (one_pass, "{}."), (one_pass, "This text is about {}."))

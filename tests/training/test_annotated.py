@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from textjury.errors import SourceError
+from textjury.training import annotated, onepass
 from textjury.training.annotated import LONG, ROWS, annotated_sets, read_rows, snippets
 from textjury.training.data import Sentence
 from textjury.training.recast import recast_blocks
@@ -62,6 +63,8 @@ def test_labelled_texts_that_the_data_lack_are_counted(folder: Path, caplog: pyt
         ("\tsad\trude", "\tsorry\trude", r"rows\.tsv feeling: unknown label 'sorry'"),
         ("\tsad\trude", "\tsad", r"rows\.tsv:3: fields missing"),
         ("\tsad\trude", "\tsad\trude\tcurt", r"rows\.tsv:3: fields missing or too many"),
+        ("key\t", "name\t", r"rows\.tsv: no rows with a column 'key'"),
+        ("key\tfeeling", "key\tmood", r"rows\.tsv: no column 'feeling'"),
     ],
 )
 def test_wrong_row_is_refused_with_its_place(old: str, new: str, said: str, folder: Path) -> None:
@@ -69,6 +72,33 @@ def test_wrong_row_is_refused_with_its_place(old: str, new: str, said: str, fold
     (folder / ROWS).write_text(content.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(SourceError, match=said):
         list(annotated_sets(TEXTS, seed=1, folder=folder))
+
+
+def test_wrong_options_and_absent_rows_are_refused(folder: Path) -> None:
+    (folder / "manner.toml").write_text(MANNER.replace("2.0", "0.5"), encoding="utf-8")
+    with pytest.raises(SourceError, match=r'manner\.toml "at_most"'):
+        annotated_sets(TEXTS, seed=1, folder=folder)
+    (folder / ROWS).unlink()
+    with pytest.raises(SourceError, match=r"rows\.tsv: no such file"):
+        annotated_sets(TEXTS, seed=1, folder=folder)
+
+
+def test_every_pass_asks_other_hypotheses_of_the_same_texts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ner").mkdir()
+    lines = "\n\n".join("\n".join(f"{word}\tO" for word in text.split()) for text in TEXTS)
+    (tmp_path / "ner" / "ner_train_harmonised.conll").write_text(f"# source = btc\n{lines}\n", encoding="utf-8")
+    sets = annotated_sets(TEXTS, seed=1, folder=folder)
+    monkeypatch.setattr(annotated, "annotated_sets", lambda texts, *, seed: sets if set(texts) == set(TEXTS) else [])
+    blocks = list(onepass.annotated_blocks(tmp_path, 2, seed=1))
+    first, second = blocks[: len(blocks) // 2], blocks[len(blocks) // 2 :]
+    assert len(first) == 9
+    assert [b.text for b in first] == [b.text for b in second]
+    assert [b.hypotheses for b in first] != [b.hypotheses for b in second]
+    assert list(onepass.annotated_blocks(tmp_path / "absent", 0, seed=1)) == []
+    with pytest.raises(SourceError, match="no such file"):
+        list(onepass.annotated_blocks(tmp_path / "absent", 1, seed=1))
 
 
 def sentence(text: str, source: str) -> Sentence:

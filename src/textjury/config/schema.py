@@ -129,7 +129,7 @@ class SummaryConfig(StageConfig):
 
 class EmbeddingConfig(StageConfig):
     model: str = "embedding"
-    pool: Literal["lead", "mean"] = "lead"
+    pool: Literal["lead", "mean"] | None = None  # as above; None: "lead", or "mean" in a multi-label rulebook
     overlap: Annotated[int, Field(ge=0)] = 0
     max_windows: Annotated[int, Field(ge=1)] = 64
 

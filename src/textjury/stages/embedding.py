@@ -15,7 +15,7 @@ from textjury.engine.models import LocatedModel
 from textjury.fingerprint import fingerprint
 from textjury.stages.base import Part
 from textjury.stages.loading import Loaded, in_slices, tolerance_of
-from textjury.stages.windowing import cut, mean_by_text
+from textjury.stages.windowing import cut, mean_by_text, pool_key
 from textjury.types import Evidence, FloatArray, SignalBlock, State, StateArray, TextBatch
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ NEAREST = 3
 class EmbeddingStage:
     """Sentence embedding. Signals: the unit vector (not public), ``<label>.similarity`` in [-1, 1].
 
-    A text longer than the window is the mean of its windows' vectors, weighted by their lengths and, unless ``pool`` is
-    "mean", by their places (``windowing.LEAD``), and brought back to length 1. A label's similarity is the cosine to its
-    wording, or with topics the mean of the three highest cosines to its wording and its topics, and its evidence names
-    these, nearest first; its part depends on them alone and is derived from the stored vector. Texts without a token
-    abstain.
+    A text longer than the window is the mean of its windows' vectors, weighted by their lengths and, where a text has one
+    label (``pool = "lead"``), by where they begin (``windowing.LEAD``), and brought back to length 1; in multi-label
+    rulebooks by their lengths alone (``"mean"``). A label's similarity is the cosine to its wording, or with topics the
+    mean of the three highest cosines to its wording and its topics, and its evidence names these, nearest first; its part
+    depends on them alone and is derived from the stored vector. Texts without a token abstain.
     """
 
     version = 1
@@ -47,11 +47,13 @@ class EmbeddingStage:
         labels: Sequence[Label],
         model: LocatedModel,
         device: Device,
+        multi_label: bool,
     ):
         self.name = name
         self.reads = reads
         self.tolerance = tolerance_of(model, device, exact=1e-4, half=0.02)
         self._config = config
+        self._pool = config.pool or ("mean" if multi_label else "lead")
         self._labels = {label.name: (label.wording, *label.topics) for label in labels}
         self._loaded: Loaded[EmbeddingModel] = Loaded(model, device)
         self._wordings: dict[str, FloatArray] = {}
@@ -87,7 +89,7 @@ class EmbeddingStage:
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        settings = self._config.model_dump(include={"pool", "overlap", "max_windows"})
+        settings = {"pool": pool_key(self._pool), **self._config.model_dump(include={"overlap", "max_windows"})}
         base = fingerprint(["embedding", self.version, self._loaded.fingerprint, settings])
         columns = tuple(f"v{i}" for i in range(self._dimension))
         return (
@@ -112,7 +114,7 @@ class EmbeddingStage:
             max_windows=self._config.max_windows,
         )
         windows = model.window_vectors(cuts.of(ids))
-        vectors, finite = unit(mean_by_text(windows, cuts, lead=self._config.pool == "lead"))
+        vectors, finite = unit(mean_by_text(windows, cuts, lead=self._pool == "lead"))
         state = np.where(cuts.total == 0, State.ABSTAIN, np.where(finite, State.OK, State.FAULT))
         return SignalBlock.make(
             self.parts[0].columns,

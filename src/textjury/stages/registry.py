@@ -53,14 +53,14 @@ def _zero_shot(bench: Bench, name: str = "zero_shot", reads: str = "text") -> St
 
 def _embedding(bench: Bench) -> Stage:
     config = bench.rulebook.config.stages.embedding
-    labels = bench.rulebook.config.labels
     return EmbeddingStage(
         name="embedding",
         reads="text",
         config=config,
-        labels=labels,
+        labels=bench.rulebook.config.labels,
         model=bench.models[config.model],
         device=bench.device,
+        multi_label=bench.rulebook.config.multi_label,
     )
 
 

@@ -11,8 +11,11 @@ import numpy.typing as npt
 from textjury.text.chunk import windows
 from textjury.types import FloatArray, IntArray
 
-LEAD = 2.0
-"""Texts say first what they are about: under ``pool = "lead"`` a text's k-th window counts k**-LEAD as much as its first."""
+LEAD, LEAD_TOKENS = 2.0, 160
+"""Texts say first what they are about: under ``pool = "lead"`` a window that begins at token t counts (1 + t/160)^-2.
+
+By where it begins and not by its number: windows are of other lengths for other models, and for other hypotheses.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ class Windows:
         return self.end - self.start
 
     @property
-    def places(self) -> IntArray:
-        """Of every window, which of its text's windows it is, from 1 on."""
-        return np.arange(1, len(self) + 1, dtype=np.int32) - self.first[self.text]
+    def lead(self) -> npt.NDArray[np.float64]:
+        """What every window counts under ``pool = "lead"``: 1 the first of a text, less the later it begins."""
+        return np.asarray((1 + self.start / LEAD_TOKENS) ** -LEAD)
 
     def of(self, ids: Sequence[npt.NDArray[np.int32]]) -> list[npt.NDArray[np.int32]]:
         """The tokens of every window, given those of the texts."""
@@ -62,15 +65,18 @@ def cut(lengths: Sequence[int], *, size: int, overlap: int, max_windows: int) ->
 def mean_by_text(values: FloatArray, cuts: Windows, *, lead: bool = False) -> FloatArray:
     """float32 ``[n, c]``: mean of the windows' values ``[w, c]``, weighted by length; 0 without a window.
 
-    With ``lead`` weighted by ``LEAD``, too.
+    With ``lead`` also by where they begin.
     """
-    weights = cuts.lengths.astype(np.float64)
-    if lead:
-        weights *= cuts.places**-LEAD
+    weights = cuts.lengths * (cuts.lead if lead else 1.0)
     sums = np.zeros((len(cuts.total), values.shape[1]))
     np.add.at(sums, cuts.text, values * weights[:, None])
     totals = np.bincount(cuts.text, weights, minlength=len(cuts.total))
-    return np.asarray(sums / np.maximum(totals, 1.0)[:, None], np.float32)
+    return np.asarray(sums / np.where(totals > 0, totals, 1.0)[:, None], np.float32)
+
+
+def pool_key(pool: str) -> list[str | float]:
+    """What a fingerprint says of a way of pooling: its name, and what it depends on."""
+    return [pool, LEAD, LEAD_TOKENS] if pool == "lead" else [pool]
 
 
 def max_by_text(values: FloatArray, cuts: Windows) -> FloatArray:

@@ -23,7 +23,7 @@ from textjury.errors import PlanError, Problem, TextjuryError
 from textjury.fingerprint import fingerprint
 from textjury.stages.base import Part
 from textjury.stages.loading import Loaded, slices, stacked, tolerance_of
-from textjury.stages.windowing import LEAD, Windows, cut, mean_by_text
+from textjury.stages.windowing import Windows, cut, mean_by_text, pool_key
 from textjury.types import Evidence, FloatArray, IntArray, SignalBlock, State, TextBatch
 
 COLUMNS = ("entailment", "contradiction", "score")
@@ -35,12 +35,13 @@ class ZeroShotStage:
     """Entailment of label hypotheses.
 
     Signals per label: logits ``<label>.entailment`` and ``<label>.contradiction`` (of "not entailed" for
-    two-way models), and ``<label>.score``, their difference.
+    two-way models), and ``<label>.score``, their difference, less what a later window counts less.
 
     A long text is cut into windows that leave room for the hypothesis. What the text is as a whole, its beginning says
-    most of: the best window speaks for it, the k-th one with ``LEAD`` ln k taken off its entailment (``pool = "lead"``,
-    the default where a text has one label). What occurs anywhere in it, the best window says (``"max"``, the default of
-    multi-label rulebooks); ``"mean"`` is that of all windows, weighted by length. Of several hypotheses of a label the one with the
+    most of: the window with the best score speaks for it, and the score is the difference plus the logarithm of what the
+    window counts (``pool = "lead"``, the default where a text has one label; ``windowing.LEAD``). What occurs anywhere in
+    it, the best window says (``"max"``, the default of multi-label rulebooks); ``"mean"`` is that of all windows,
+    weighted by length. Of several hypotheses of a label the one with the
     best score speaks. One part per label, computed from that label's hypotheses alone. Texts without a
     token abstain. Raises ModelError for a model whose classes cannot be told apart by name; ``open`` raises
     PlanError for a hypothesis that leaves too little room for a text.
@@ -57,7 +58,7 @@ class ZeroShotStage:
         labels: Sequence[Label],
         model: LocatedModel,
         device: Device,
-        multi_label: bool = False,
+        multi_label: bool,
     ):
         self.name = name
         self.reads = reads
@@ -100,7 +101,7 @@ class ZeroShotStage:
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        settings = {"pool": self._pool, **self._config.model_dump(include={"overlap", "max_windows"})}
+        settings = {"pool": pool_key(self._pool), **self._config.model_dump(include={"overlap", "max_windows"})}
         base = ["zero_shot", self.version, self._loaded.fingerprint, settings]
         return tuple(
             Part(
@@ -183,17 +184,19 @@ def hypotheses_of(label: Label, template: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One hypothesis over n texts: ``logits`` ``[n, 2]``, the best ``window``, texts with a ``fault``."""
+    """One hypothesis over n texts: ``logits`` ``[n, 2]``, the best ``window``, what its place takes ``off`` the score,
+    texts with a ``fault``."""
 
     number: int
     logits: FloatArray
+    off: FloatArray
     window: IntArray
     fault: npt.NDArray[np.bool_]
     cuts: Windows
 
     @property
     def score(self) -> FloatArray:
-        return self.logits[:, 0] - self.logits[:, 1]
+        return self.logits[:, 0] - self.logits[:, 1] - self.off
 
 
 def _answer(number: int, logits: FloatArray, cuts: Windows, *, pool: str, slack: float) -> _Answer:
@@ -206,23 +209,22 @@ def _answer(number: int, logits: FloatArray, cuts: Windows, *, pool: str, slack:
     broken = np.asarray(~np.isfinite(logits).all(axis=1))
     fault[cuts.text[broken]] = True
     usable = np.where(broken[:, None], np.float32(0), logits)
-    if pool == "lead":
-        usable[:, 0] -= np.float32(LEAD) * np.log(cuts.places, dtype=np.float32)
-    score = usable[:, 0] - usable[:, 1]
+    later = -np.log(cuts.lead, dtype=np.float32) if pool == "lead" else np.zeros(len(cuts), np.float32)
+    score = usable[:, 0] - usable[:, 1] - later
     best = np.full(n, -np.inf, np.float32)
     np.maximum.at(best, cuts.text, score)
     at_best = np.flatnonzero(score >= best[cuts.text] - np.float32(slack))
     window = np.zeros(n, np.int32)
     window[cuts.text[at_best[::-1]]] = at_best[::-1]  # reversed: the first of equals is written last
     pooled = mean_by_text(usable, cuts) if pool == "mean" else _taken(usable, window, cuts)
-    return _Answer(number, pooled, window, fault, cuts)
+    return _Answer(number, pooled, _taken(later[:, None], window, cuts)[:, 0], window, fault, cuts)
 
 
-def _taken(logits: FloatArray, window: IntArray, cuts: Windows) -> FloatArray:
-    """The logits of each text's best window; 0 for texts without one."""
-    if not len(logits):
-        return np.zeros((len(cuts.total), 2), np.float32)
-    return np.where((cuts.total > 0)[:, None], logits[window], np.float32(0))
+def _taken(values: FloatArray, window: IntArray, cuts: Windows) -> FloatArray:
+    """The values ``[w, c]`` of each text's best window; 0 for texts without one."""
+    if not len(values):
+        return np.zeros((len(cuts.total), values.shape[1]), np.float32)
+    return np.where((cuts.total > 0)[:, None], values[window], np.float32(0))
 
 
 def _block(part: Part, answers: Sequence[_Answer], tokens: Tokens, *, slack: float) -> SignalBlock:
@@ -234,7 +236,7 @@ def _block(part: Part, answers: Sequence[_Answer], tokens: Tokens, *, slack: flo
     fault = np.asarray(np.stack([a.fault for a in answers]).any(axis=0))
     total = answers[0].cuts.total
     state = np.where(fault, State.FAULT, np.where(total == 0, State.ABSTAIN, State.OK))
-    score = logits[:, 0] - logits[:, 1]
+    score = scores[winner, rows]
     evidence = [
         (_evidence(part.name, answers[winner[i]], int(i), float(score[i]), tokens),)
         if state[i] == State.OK and score[i] > 0
@@ -261,4 +263,6 @@ def _evidence(label: str, answer: _Answer, text: int, score: float, tokens: Toke
     window = int(answer.window[text])
     offsets = tokens.offsets[text]
     start, end = int(offsets[answer.cuts.start[window]][0]), int(offsets[answer.cuts.end[window] - 1][1])
-    return Evidence("hypothesis", what, label, start, end, score, f"window {window - first + 1} of {count}")
+    off = float(answer.off[text])
+    note = f"window {window - first + 1} of {count}" + (f", {off:.1f} off the score for its place" if off else "")
+    return Evidence("hypothesis", what, label, start, end, score, note)

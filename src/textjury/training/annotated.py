@@ -12,8 +12,9 @@ import csv
 import logging
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from textjury.errors import Problem, SourceError, shown
 from textjury.training.data import LabelledText, Sentence
@@ -49,7 +50,7 @@ def snippets(sentences: Iterable[Sentence]) -> list[str]:
     return [*texts, " ".join(current)] if current else texts
 
 
-def annotated_sets(texts: Iterable[str], *, seed: int, folder: Path = FOLDER / "annotations") -> Iterator[WrittenSet]:
+def annotated_sets(texts: Iterable[str], *, seed: int, folder: Path = FOLDER / "annotations") -> list[WrittenSet]:
     """A set per field of the texts that were labelled; how many labelled texts are absent is logged.
 
     Raises SourceError for a wrong file.
@@ -58,30 +59,48 @@ def annotated_sets(texts: Iterable[str], *, seed: int, folder: Path = FOLDER / "
     rows = read_rows(folder / ROWS)
     if absent := sum(row["key"] not in known for row in rows):
         log.warning("%d of %d labelled texts left out: the data lack them", absent, len(rows))
+    sets = []
     for path in sorted(folder.glob("*.toml")):
         content = read_labels(path, parts=("names",))
-        names, labels = set(content["labels"]), content["labels"].keys() | content.get("leave_out", ())
-        if wrong := [row for row in rows if row[path.stem] not in labels]:
-            found = shown(wrong[0][path.stem])
-            raise SourceError(Problem(f"{ROWS} {path.stem}", f"unknown label {found}", f"a label of {path.name}"))
+        if problems := list(_problems(path, content, rows)):
+            raise SourceError(problems)
         given = [
             LabelledText(known[row["key"]], row[path.stem])
             for row in rows
-            if row["key"] in known and row[path.stem] in names
+            if row["key"] in known and row[path.stem] in content["labels"]
         ]
         kept = _bounded(given, content.get("at_most"), random.Random(f"{seed}/{path.stem}"))
-        yield WrittenSet(path.stem, tuple(kept), concepts_of(path.stem, content))
+        sets.append(WrittenSet(path.stem, tuple(kept), concepts_of(path.stem, content)))
+    return sets
+
+
+def _problems(path: Path, content: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> Iterator[Problem]:
+    """What is wrong with a field's options and with its column of the rows."""
+    if not isinstance(at_most := content.get("at_most", 1.0), int | float) or at_most < 1:
+        yield Problem(f'{path.name} "at_most"', shown(str(at_most)), "a number from 1 on")
+    if path.stem not in rows[0]:
+        yield Problem(ROWS, f"no column {path.stem!r}", f"one for {path.name}", "add it, or take the file away")
+        return
+    labels = content["labels"].keys() | set(content.get("leave_out", ()))
+    for wrong in sorted({row[path.stem] for row in rows} - labels):
+        yield Problem(f"{ROWS} {path.stem}", f"unknown label {shown(wrong)}", f"a label of {path.name}")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """``key`` and the label of every field, per row of a tab-separated file with a header."""
+    """``key`` and the label of every field, per row of a tab-separated file with a header. Raises SourceError."""
+    if not path.is_file():
+        raise SourceError(Problem(str(path), "no such file", remedy="it goes with the TOML files beside it"))
     with path.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="more", restval=""))
-    for number, row in enumerate(rows, 2):
-        if "more" in row or not all(row.values()):
-            raise SourceError(
-                Problem(f"{path.name}:{number}", "fields missing or too many", "as many as the header has")
-            )
+    problems = [
+        Problem(f"{path.name}:{number}", "fields missing or too many", "as many as the header has")
+        for number, row in enumerate(rows, 2)
+        if "more" in row or not all(row.values())
+    ]
+    if not rows or "key" not in rows[0]:
+        problems.insert(0, Problem(path.name, "no rows with a column 'key'", "a header, then a row per text"))
+    if problems:
+        raise SourceError(problems)
     return rows
 
 

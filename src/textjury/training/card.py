@@ -82,8 +82,9 @@ _WRITTEN_NOTE = """What was written for the project shares nothing but commonpla
 questions by the answer wanted, advertising, short posts, kinds of contracts. Those figures are optimistic. Another language model judged random parts
 blind: it agreed about 298 of 300 pairs, 449 of 450 hypotheses and all of 480 texts with up to eight labels to choose from
 (`benchmarks/results/written_texts.json`)."""
-_ANNOTATED_NOTE = """Of the posts labelled for the project, 304 were labelled twice, blind: the feeling agreed for 0.90 (0.96 of those that neither
-called mixed), the purpose for 0.84, the subject for 0.86, the manner for 0.99. They were chosen to be labelled because tweets' sentiment was a weak spot."""
+_ANNOTATED_NOTE = """Of the posts labelled for the project, 304 were labelled twice, blind (none of the pieces of UNER EWT): the feeling agreed for 0.90 (0.96
+of those that neither called mixed or unreadable), the purpose for 0.84, the subject for 0.86, the manner for 0.99. None stands in a file that is measured on, and none
+shares more than commonplaces with one (`benchmarks/written_texts.py`). They were chosen to be labelled because tweets' sentiment was a weak spot."""
 
 
 def _data(kind: str, recipe: dict[str, Any]) -> str:

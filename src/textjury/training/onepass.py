@@ -136,11 +136,11 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]
 def annotated_blocks(data: Path, times: int, *, seed: int) -> Iterator[Block]:
     """The public texts labelled for this project, so many times over, with other hypotheses each time."""
     path = data / "ner" / "ner_train_harmonised.conll"
-    if not times or not path.is_file():
+    if not times:
         return
-    texts = annotated.snippets(read_sentences(path))
+    sets = annotated.annotated_sets(annotated.snippets(read_sentences(path)), seed=seed)
     for again in range(seed, seed + 1000 * times, 1000):
-        for found in annotated.annotated_sets(texts, seed=again):
+        for found in sets:
             yield from recast_blocks(found.rows, found.concepts, source=f"annotated {found.name}", seed=again)
 
 

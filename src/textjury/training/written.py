@@ -59,7 +59,7 @@ def written_sets(folder: Path = FOLDER) -> list[WrittenSet]:
 
 
 def read_written(path: Path) -> WrittenSet:
-    """One file. Raises SourceError, too, where a label has no texts."""
+    """One file; each label is a hard negative of the others, broad hypotheses are easy ones. Raises SourceError."""
     refuse_yardstick(path.stem)
     content = read_labels(path, parts=("names", "texts"))
     rows = tuple(LabelledText(text, key) for key, label in content["labels"].items() for text in label["texts"])
@@ -153,9 +153,10 @@ def all_hypotheses(folder: Path = FOLDER) -> list[str]:
     return [pair.hypothesis for pair in _all_pairs(folder / HYPOTHESES)]
 
 
-def digest(premise: str) -> str:
-    """What stands for a premise in ``hypotheses``: 12 hexadecimal digits of the SHA-256 of its ``letters``."""
-    return hashlib.sha256(letters(premise).encode()).hexdigest()[:12]
+def digest(text: str) -> str:
+    """What stands for a premise in ``hypotheses`` and for a text in ``annotations``: 12 hexadecimal digits of the SHA-256
+    of its ``letters``."""
+    return hashlib.sha256(letters(text).encode()).hexdigest()[:12]
 
 
 def _all_pairs(folder: Path) -> list[Pair]:
