@@ -55,7 +55,7 @@ SETS: dict[str, dict[str, Any]] = {
     "reuters21578": {"multi": True, "top": 10, "max_windows": 4},
     "stackoverflow20": {},
     "newsgroups20": {"max_windows": 4},
-    "cuad_contracts": {"max_windows": 4, "rows": 200},
+    "cuad_contracts": {"max_windows": 4},
     "rotten_tomatoes_train": {},
     "yelp_reviews5_train": {},
 }

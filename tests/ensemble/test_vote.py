@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from textjury.config.schema import EnsembleConfig
 from textjury.ensemble.features import take_rows
 from textjury.ensemble.reference import REFERENCE_TEXTS
-from textjury.ensemble.vote import FULL_SAY, HIT_PROBABILITY, OF_QUESTIONS, Profile, StageProfile, Vote, squash
+from textjury.ensemble.vote import HIT_PROBABILITY, OF_QUESTIONS, Profile, StageProfile, Vote, squash
 from textjury.errors import PlanError
 from textjury.types import Scored, SignalBlock, StageInfo, StageSignals, State
 
@@ -230,7 +230,7 @@ def test_stage_that_moves_all_labels_together_has_less_say():
     vague = one_stage("vague", [[0.0, 3.0, 0.0]])
     vote, scored = vote_of(sure, vague)
     assert vote.decide(scored).scores[0, 0] == pytest.approx(vote.decide(scored).scores[0, 1])
-    profile = Profile({**vote.profile.stages, "vague": replace(vote.profile.stages["vague"], distinct=FULL_SAY / 2)})
+    profile = Profile({**vote.profile.stages, "vague": replace(vote.profile.stages["vague"], distinct=0.5)})
     weighed = Vote(LABELS, False, vote.stages, profile, EnsembleConfig())
     shares, _ = weighed.contributions(scored)
     assert shares[0, 0, 0] == pytest.approx(4 * shares[0, 1, 1])  # a half, squared
