@@ -156,7 +156,7 @@ def one_set(sample: Sample, *, budgets: Sequence[int], windows: int, seed: int) 
         try:
             block, place = scores_of(panel, [t for windows_, _, made in read for t in (*windows_, *made.values())])
             rows = [[place[w] for w in windows_] for windows_, _, _ in read]
-            cuts = [windows_ for _, windows_, _ in read]
+            cuts = [each for _, each, _ in read]
             blocks = {
                 FIRST: block.take([row[0] for row in rows]),
                 **{way: pooled(block, rows, cuts, way) for way in (ALL_MAX, ALL_MEAN, ALL_LEAD)},

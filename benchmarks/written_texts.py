@@ -20,11 +20,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from common import command
 
-from textjury.training.annotated import FOLDER, ROWS, read_rows, snippets
-from textjury.training.data import letters, read_sentences
+from textjury.training.annotated import annotated_sets, snippets
+from textjury.training.data import TAGGED, letters, read_sentences
 from textjury.training.nli import HELD_OUT
 from textjury.training.recast import YARDSTICK
-from textjury.training.written import all_hypotheses, digest, written_pairs, written_sets
+from textjury.training.written import all_hypotheses, written_pairs, written_sets
 
 WORDS = 6
 COLUMNS = ("text", "premise", "hypothesis")
@@ -51,9 +51,8 @@ def main() -> None:
     asked = parser.parse_args()
     pairs = written_pairs()
     whole = {row.text for found in written_sets() for row in found.rows} | {pair.premise for pair in pairs}
-    labelled = {row["key"] for row in read_rows(FOLDER / "annotations" / ROWS)}
-    public = snippets(read_sentences(asked.data / "ner" / "ner_train_harmonised.conll"))
-    whole |= {text for text in public if digest(text) in labelled}
+    public = snippets(read_sentences(asked.data / "ner" / TAGGED))
+    whole |= {row.text for found in annotated_sets(public, seed=0) for row in found.rows}
     own = whole | {pair.hypothesis for pair in pairs}
     own |= set(all_hypotheses())
     keys = {letters(text) for text in whole}

@@ -105,7 +105,7 @@ def drawn(data: Path, name: str, settings: Mapping[str, Any], *, rows: int, seed
     frame["text"] = frame["text"].map(lambda text: normalise(text).text)
     frame = frame[frame["text"] != ""].drop_duplicates("text")
     labels = sorted({label for lists in frame["lists"] for label in lists})
-    frame = sampled(frame, min(rows, settings.get("rows", rows)), seed=seed)
+    frame = sampled(frame, rows, seed=seed)
     names = tuple(name_of(label) for label in labels)
     targets = target_matrix([[name_of(label) for label in lists] for lists in frame["lists"]], names)
     windows = int(settings.get("max_windows", 64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from textjury.training import adapter, concepts, loop, measure, nli, onepass, ru
 from textjury.training.blocks import Block, block_loss, collate_blocks, encode, grouped
 from textjury.training.data import LabelledText, Pair, Sentence, letters
 from textjury.training.recast import recast_blocks
+from training_setup import MADE_HERE
 
 CPU = Device("cpu", 0, "float32", "test", 1)
 
@@ -30,31 +32,11 @@ def a_run(data: Path, base: Path, out: Path, *, steps: int = 30, stop_after: int
     return runs.Run(data=data, out=out, base=base, lora=lora, loop=options, stop_after=stop_after)
 
 
-SMALL = onepass.Mixture(
-    topics=0,
-    clinc=40,
-    dbpedia=40,
-    feelings=40,
-    reviews=10,
-    written=0,
-    written_pairs=0,
-    written_hypotheses=0,
-    annotated=0,
-)
+SMALL = replace(MADE_HERE, clinc=40, dbpedia=40, feelings=40, reviews=10)
 
 
 def test_loss_falls_and_the_engine_opens_what_was_exported(data: Path, base: Path, tmp_path: Path) -> None:
-    telling = onepass.Mixture(
-        topics=0,
-        clinc=5,
-        dbpedia=5,
-        feelings=3,
-        reviews=1,
-        written=0,
-        written_pairs=0,
-        written_hypotheses=0,
-        annotated=0,
-    )
+    telling = replace(MADE_HERE, clinc=5, dbpedia=5, feelings=3, reviews=1)
     progress = runs.train_onepass(a_run(data, base, tmp_path / "out", steps=140), telling, begin=None)
     losses = [point["loss"] for point in progress.curve if "loss" in point]
     assert losses[-1] < losses[0] - 0.1

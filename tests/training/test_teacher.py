@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,9 @@ from textjury.training import adapter, card, loop, nli, onepass, runs, teacher, 
 from textjury.training.__main__ import main, parser
 from textjury.training.data import RELATIONS, Pair, judge_note, letters, read_judged, write_judged
 from textjury.training.variants import Words
+from training_setup import MADE_HERE
 
-FEW = onepass.Mixture(
-    topics=0,
-    sections=0,
-    clinc=5,
-    dbpedia=5,
-    feelings=3,
-    reviews=1,
-    written=0,
-    written_pairs=0,
-    written_hypotheses=0,
-    annotated=0,
-)
+FEW = replace(MADE_HERE, sections=0, clinc=5, dbpedia=5, feelings=3, reviews=1)
 
 
 def a_run(data: Path, base: Path, out: Path, *, steps: int) -> runs.Run:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from textjury.errors import Problem, SourceError, shown
 
+TAGGED = "ner_train_harmonised.conll"  # the sentences with entities, in the folder ``ner``
 ENTAILED = {"entailment": True, "neutral": False, "contradiction": False, "not_entailment": False}
 RELATIONS = ("entailment", "neutral", "contradiction")
 Belief = tuple[float, float, float]  # probabilities of RELATIONS

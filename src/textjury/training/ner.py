@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from textjury.training.batches import IGNORED, Item
-from textjury.training.data import Sentence, read_sentences
+from textjury.training.data import TAGGED, Sentence, read_sentences
 from textjury.training.evaluate import logits, span_f1, spans
 
 TYPES = ("PER", "ORG", "LOC", "MISC")
@@ -50,7 +50,7 @@ def corpus(data: Path, options: Corpus, *, seed: int) -> list[Sentence]:
     held_out = {_key(sentence) for name in HELD_OUT for sentence in held_out_sentences(folder, name)}
     rows = [
         cleaned(sentence)
-        for sentence in read_sentences(folder / "ner_train_harmonised.conll")
+        for sentence in read_sentences(folder / TAGGED)
         if sentence.source in options.sources and _key(sentence) not in held_out and not _mentions_handle(sentence)
     ]
     random.Random(f"{seed}/corpus").shuffle(rows)

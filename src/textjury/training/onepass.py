@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from textjury.training import adapter, annotated, concepts, nli, topics, written
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
-from textjury.training.data import LabelledText, Pair, letters, read_judged, read_sentences
+from textjury.training.data import TAGGED, LabelledText, Pair, letters, read_judged, read_sentences
 from textjury.training.loop import has_bf16
 from textjury.training.recast import recast_blocks
 
@@ -99,7 +99,7 @@ def regrouped(pool: Sequence[Pair], times: float, chance: random.Random) -> Iter
 def about_topics(data: Path, pairs: Sequence[Pair], held_out: Set[str], options: Mixture, *, seed: int) -> list[Block]:
     """Sentences of the entity files with the topics that stand out for them; these, the descriptions of DBpedia
     and the premises of MultiNLI with the sections of a newspaper that they would stand in."""
-    path = data / "ner" / "ner_train_harmonised.conll"
+    path = data / "ner" / TAGGED
     if not path.is_file():
         return []
     news = topics.paragraphs(read_sentences(path), seed=seed, sources=NEWS)
@@ -135,7 +135,7 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]
 
 def annotated_blocks(data: Path, times: int, *, seed: int) -> Iterator[Block]:
     """The public texts labelled for this project, so many times over, with other hypotheses each time."""
-    path = data / "ner" / "ner_train_harmonised.conll"
+    path = data / "ner" / TAGGED
     if not times:
         return
     sets = annotated.annotated_sets(annotated.snippets(read_sentences(path)), seed=seed)
