@@ -135,7 +135,7 @@ def test_loss_also_chooses_among_hypotheses_when_exactly_one_is_true() -> None:
 def test_what_is_only_probable_is_learned_as_such_and_never_chosen(base: Path) -> None:
     tokenizer = adapter.load_tokenizer(base)
     judged = [
-        Pair("apple", "pear", True, "judged", belief=(0.75, 0.25, 0.0)),
+        Pair("apple", "pear", True, "judged", belief=0.75),
         Pair("apple", "plum", False, "s", "neutral"),
     ]
     batch = collate_blocks(encode(grouped(judged, random.Random(1)), tokenizer, max_tokens=16))
@@ -233,19 +233,6 @@ def test_no_section_crowds_out_another() -> None:
     blocks = list(topics.sectioned(texts, np.stack([many] * 90 + [few] * 6), count=20, seed=1, source="s"))
     assert sum(block.text == "code" for block in blocks) == 6
     assert len(blocks) == 20
-
-
-def test_training_also_tells_neutral_from_contradicted_where_pairs_say_so(base: Path) -> None:
-    tokenizer = adapter.load_tokenizer(base)
-    model = onepass.start(base=base, seed=1, begin=None, dropout=0.0).eval()
-    pairs = [Pair("apple", "pear", False, "s", "neutral"), Pair("apple", "plum", False, "s", "contradiction")]
-    known = collate_blocks(encode(grouped(pairs, random.Random(1)), tokenizer, max_tokens=16))
-    assert sorted(known["beliefs"].tolist()) == [[0, 0, 1], [0, 1, 0]]
-    blank = collate_blocks(encode([Block("apple", ("pear", "plum"), (False, False))], tokenizer, max_tokens=16))
-    assert not blank["beliefs"].any()
-    with torch.inference_mode():
-        assert model(**known).loss > model(**{**known, "beliefs": blank["beliefs"]}).loss
-    assert not any("finer" in name for name in model.model.state_dict())
 
 
 def test_paragraphs_join_neighbours_of_one_source_as_running_text() -> None:

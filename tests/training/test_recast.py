@@ -69,7 +69,7 @@ def test_mixture_takes_nothing_from_the_yardstick_nor_from_held_out_premises(dat
 def test_mixture_takes_of_what_a_teacher_judged_only_what_it_is_sure_of(data: Path, tmp_path: Path) -> None:
     told = [Pair(f"Box {number} is open.", "It is.", False) for number in range(4)]
     told += [Pair(nli.held_out_pairs(data / "nli", "mnli_dev_gold")[0].premise, "It is.", False)]
-    beliefs = [(0.9, 0.1, 0.0), (0.6, 0.4, 0.0), (0.1, 0.5, 0.4), (0.3, 0.3, 0.4), (1.0, 0.0, 0.0)]
+    beliefs = [0.9, 0.6, 0.1, 0.3, 1.0]
     write_judged(tmp_path / "judged.parquet", told, beliefs, note={})
     pairs = nli.mixture(
         data, nli.Mixture(written=0, written_pairs=0, written_hypotheses=0), seed=1, judged=tmp_path / "judged.parquet"

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from textjury.errors import ModelError
 from textjury.training import adapter, card, loop, nli, onepass, runs, teacher, variants
 from textjury.training.__main__ import main, parser
+from textjury.training.blocks import Block, encode
 from textjury.training.data import RELATIONS, Pair, judge_note, letters, read_judged, write_judged
 from textjury.training.variants import Words
 from training_setup import MADE_HERE
@@ -72,8 +73,8 @@ def test_one_pass_model_learns_what_the_teacher_judged_and_its_papers_say_so(
     assert 0 < len(judged) <= 50
     known = {(p.premise, p.hypothesis) for p in nli.pairs_of(data / "nli", nli.MULTINLI, set())}
     assert not known & {(p.premise, p.hypothesis) for p in judged}
-    assert all(p.belief and sum(p.belief) == pytest.approx(1, abs=1e-5) for p in judged)
-    blocks = onepass.mixture(data, FEW, seed=3, judged=tmp_path / "judged.parquet")
+    assert all(p.belief is not None and 0 < p.belief < 1 for p in judged)
+    blocks = onepass.mixture(data, FEW, seed=3, judged=judged)
     assert sum(block.source == "judged" for block in blocks) > 0
     first = a_run(data, base, tmp_path / "first", steps=4)
     runs.train_onepass(first, FEW)
@@ -207,6 +208,44 @@ def test_one_pass_model_begins_where_an_exported_one_ended(data: Path, base: Pat
     assert not torch.equal(begun.model.state_dict()[name], fresh.model.state_dict()[name])
 
 
+def test_model_remembers_what_it_held_of_unlabelled_pairs_before_it_learned_more(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    runs.train_onepass(a_run(data, base, tmp_path / "first", steps=20), FEW)
+    tokenizer = adapter.load_tokenizer(base)
+    model = onepass.start(base=base, seed=1, begin=tmp_path / "first", dropout=0.1)
+    own = onepass.remembered(model, data, tokenizer, base=base, max_tokens=64, seed=3)
+    known = {(p.premise, p.hypothesis) for p in nli.pairs_of(data / "nli", nli.MULTINLI, set())}
+    assert own
+    assert not known & {(p.premise, p.hypothesis) for p in own}
+    [said] = onepass.margins(
+        model, encode([Block(own[0].premise, (own[0].hypothesis,), (0,))], tokenizer, max_tokens=64)
+    )
+    assert own[0].truth == pytest.approx(1 / (1 + np.exp(-said[0])), abs=0.02)
+
+    nothing = replace(FEW, human=0, clinc=0, dbpedia=0, feelings=0, reviews=0)
+    blocks = onepass.mixture(data, replace(nothing, remembered=2), seed=3, own=own)
+    assert sum(len(block.hypotheses) for block in blocks) == 2 * len(own)
+    assert {truth for block in blocks for truth in block.entailed} == {pair.truth for pair in own}
+
+    runs.train_onepass(
+        a_run(data, base, tmp_path / "out", steps=2), replace(FEW, remembered=1), begin=tmp_path / "first"
+    )
+    manifest = card.read_manifest(tmp_path / "out")
+    first, second = card.command(manifest).splitlines()
+    assert "--remembered 0" in first
+    assert "--remembered 1" in second
+    assert "as the model at the start judged them" in card.card(manifest, {})
+    assert "as the model at the start judged them" not in card.card(card.read_manifest(tmp_path / "first"), {})
+
+
+def test_nothing_is_remembered_by_a_model_that_starts_from_the_bare_encoder(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="--remembered without --begin"):
+        runs.train_onepass(a_run(data, base, tmp_path / "out", steps=2), replace(FEW, remembered=1))
+
+
 def test_exported_weights_lie_between_the_start_and_the_end(data: Path, base: Path, tmp_path: Path) -> None:
     name = "bert.encoder.layer.0.output.dense.weight"
 
@@ -233,11 +272,11 @@ def test_wrong_teacher_and_wrong_share_are_refused_before_any_work(data: Path, b
 
 def test_judged_pairs_come_back_with_their_note(tmp_path: Path) -> None:
     pairs = [Pair("p", "h", False), Pair("p", "i", False)]
-    write_judged(tmp_path / "j.parquet", pairs, [(0.75, 0.25, 0.0), (0.0, 0.5, 0.5)], note={"seed": 1})
+    write_judged(tmp_path / "j.parquet", pairs, [0.75, 0.0], note={"seed": 1})
     back = read_judged(tmp_path / "j.parquet")
     assert [(p.premise, p.hypothesis, p.entailed, p.belief) for p in back] == [
-        ("p", "h", True, (0.75, 0.25, 0.0)),
-        ("p", "i", False, (0.0, 0.5, 0.5)),
+        ("p", "h", True, 0.75),
+        ("p", "i", False, 0.0),
     ]
     assert judge_note(tmp_path / "j.parquet") == {"seed": 1}
 

@@ -16,27 +16,21 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from textjury.engine.onepass import additive
-from textjury.training.data import RELATIONS, Belief, Pair
+from textjury.training.data import Pair
 
 LISTWISE = 0.5
 """Weight of the choice among the hypotheses of a text of which exactly one is true."""
-FINER = 0.5
-"""Weight of telling neutral from contradicted where the pairs say so."""
-UNKNOWN: Belief = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A text, hypotheses about it, and which of them follow.
-
-    ``beliefs``: per hypothesis the probabilities of ``data.RELATIONS``, ``UNKNOWN`` where nothing says; or empty.
-    """
+    """A text, hypotheses about it, and which of them follow: 1 (or True) does, 0 does not, between them as probable as a
+    judge holds it."""
 
     text: str
     hypotheses: tuple[str, ...]
-    entailed: tuple[bool, ...]
+    entailed: tuple[float, ...]
     source: str = ""
-    beliefs: tuple[Belief, ...] = ()
 
     @classmethod
     def shuffled(
@@ -52,15 +46,13 @@ class BlockItem:
     """Token ids of a block with what the mask and the head need.
 
     ``segments``: 0 for the text, j for the j-th hypothesis. ``ends``: where each hypothesis' last separator is.
-    ``beliefs``: those of the block; empty where none is known.
     """
 
     ids: Sequence[int]
     positions: Sequence[int]
     segments: Sequence[int]
     ends: Sequence[int]
-    entailed: Sequence[bool]
-    beliefs: Sequence[Belief] = ()
+    entailed: Sequence[float]
 
 
 def worded(template: str, name: str, chance: random.Random) -> str:
@@ -79,18 +71,9 @@ def grouped(pairs: Iterable[Pair], chance: random.Random, *, most: int = 6) -> l
         for start in range(0, len(mine), most):
             some = mine[start : start + most]
             chance.shuffle(some)
-            columns = zip(*((pair.hypothesis, pair.entailed, believed(pair)) for pair in some), strict=True)
-            hypotheses, entailed, beliefs = columns
-            blocks.append(Block(premise, hypotheses, entailed, some[0].source, beliefs))
+            hypotheses, entailed = zip(*((pair.hypothesis, pair.truth) for pair in some), strict=True)
+            blocks.append(Block(premise, hypotheses, entailed, some[0].source))
     return blocks
-
-
-def believed(pair: Pair) -> Belief:
-    """What is held of a pair: a teacher's probabilities, or certainty where a person said it."""
-    if pair.belief is not None:
-        return pair.belief
-    entailment, neutral, contradiction = (float(pair.relation == name) for name in RELATIONS)
-    return (entailment, neutral, contradiction)
 
 
 def encode(
@@ -120,14 +103,12 @@ def _item(text: list[int], hypotheses: Sequence[list[int]], block: Block) -> Blo
         positions += range(len(text), len(text) + len(hypothesis))
         segments += [number] * len(hypothesis)
         ends.append(len(ids) - 1)
-    return BlockItem(ids, positions, segments, ends, block.entailed, block.beliefs)
+    return BlockItem(ids, positions, segments, ends, block.entailed)
 
 
 def collate_blocks(items: Sequence[BlockItem], *, pad: int = 0, device: str = "cpu") -> dict[str, torch.Tensor]:
     """int64 ``input_ids, position_ids, segments [rows, longest]`` (segment -1: padding), and per hypothesis
-    ``rows, ends [hypotheses]`` and float32 ``truth [hypotheses]``, ``beliefs [hypotheses, 3]``.
-
-    ``truth``: 1 entailed, 0 not, between them as probable as a teacher holds it."""
+    ``rows, ends [hypotheses]`` and float32 ``truth [hypotheses]``, the blocks' ``entailed``."""
     longest = max(len(item.ids) for item in items)
 
     def padded(rows: Iterable[Sequence[int]], fill: int) -> torch.Tensor:
@@ -139,10 +120,8 @@ def collate_blocks(items: Sequence[BlockItem], *, pad: int = 0, device: str = "c
         "segments": padded((item.segments for item in items), -1),
         "rows": torch.tensor([row for row, item in enumerate(items) for _ in item.ends]),
         "ends": torch.tensor([end for item in items for end in item.ends]),
-        "beliefs": torch.tensor([b for item in items for b in item.beliefs or [UNKNOWN] * len(item.ends)]),
+        "truth": torch.tensor([float(true) for item in items for true in item.entailed]),
     }
-    entailed = torch.tensor([float(true) for item in items for true in item.entailed])
-    batch["truth"] = torch.where(batch["beliefs"].sum(1) > 0, batch["beliefs"][:, 0], entailed)
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
@@ -162,15 +141,11 @@ class Dropout(torch.nn.Module):
 
 
 class OnePass(torch.nn.Module):
-    """A BERT sequence classifier that reads blocks; ``model`` keeps its weights and its names.
-
-    ``finer`` tells entailed, neutral and contradicted apart while training, and is not exported.
-    """
+    """A BERT sequence classifier that reads blocks; ``model`` keeps its weights and its names."""
 
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
-        self.finer = torch.nn.Linear(model.config.hidden_size, len(RELATIONS))
 
     def forward(
         self,
@@ -180,7 +155,6 @@ class OnePass(torch.nn.Module):
         rows: torch.Tensor,
         ends: torch.Tensor,
         truth: torch.Tensor | None = None,
-        beliefs: torch.Tensor | None = None,
     ) -> Any:
         """``logits`` float ``[hypotheses, classes]``, and with ``truth`` the ``loss``."""
         allowed = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
@@ -194,13 +168,7 @@ class OnePass(torch.nn.Module):
         pooler = self.model.bert.pooler
         pooled = pooler.activation(pooler.dense(hidden[rows, ends]))
         logits = self.model.classifier(pooled).float()
-        if truth is None:
-            return _Scored(logits, None)
-        loss = block_loss(logits, truth, rows)
-        if beliefs is not None:
-            finer = self.finer(pooled).float()  # unknown ones count as 0 in the mean over all hypotheses
-            loss = loss - FINER * (beliefs * finer.log_softmax(1)).sum() / len(beliefs)
-        return _Scored(logits, loss)
+        return _Scored(logits, None if truth is None else block_loss(logits, truth, rows))
 
 
 def _additive(allowed: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,7 @@ _CLINC = "| CLINC150 | questions, recast over 150 intents and 10 domains | CC BY
 _DBPEDIA = "| DBpedia 14 | entity descriptions, recast over 14 classes and broader topics | CC BY-SA 3.0 |"
 # Rows of the table that a run may do without, by what its recipe says of them.
 _JUDGED = "| the MultiNLI parts again | premises with people's hypotheses changed in a word or two, negated, shortened or lent from near premises, and with parts of themselves; a teacher judged them | as above; the teacher's encoder: Apache-2.0 |"
+_REMEMBERED = "| the MultiNLI parts again | premises with hypotheses changed or lent in the same ways; the model at the start of a run judged them itself | as above |"
 _WRITTEN = "| texts written for this project by a language model (`src/textjury/training/written_texts/`) | requests, questions, advertising and ordinary messages, feelings, news, office papers, recast over their labels | as the project |"
 _WRITTEN_HYPOTHESES = "| sentences written for this project by a language model (the same folder, `hypotheses/`) about premises of the MultiNLI parts | one that follows, one that may be true, one that cannot be | premises as above, sentences as the project |"
 _WRITTEN_PAIRS = "| pairs written for this project by a language model (the same folder, `pairs/`) | premises of many genres with three relations | as the project |"
@@ -92,17 +93,18 @@ def _data(kind: str, recipe: dict[str, Any]) -> str:
     earlier = (recipe.get("begin") or {}).get("command", "")
     rows = {
         "judged": _JUDGED,
+        "remembered": _REMEMBERED,
         "written": _WRITTEN,
         "written_pairs": _WRITTEN_PAIRS,
         "written_hypotheses": _WRITTEN_HYPOTHESES,
         "annotated": _ANNOTATED,
     }
-    used = {name: bool(recipe["data"].get(name)) or _asked(earlier, name) for name in UNTIL_THEN}
+    used = {name: bool(recipe["data"].get(name)) or _asked(earlier, name) for name in (*UNTIL_THEN, "remembered")}
     if judged := recipe.get("judged"):
         used["written_hypotheses"] |= _read_hypotheses(judged["teacher"])
     used["judged"] = bool(judged) or _asked(earlier, "judged")
     notes = [_NOTES[kind]]
-    notes += [_WRITTEN_NOTE] if any(used[name] for name in UNTIL_THEN if name != "annotated") else []
+    notes += [_WRITTEN_NOTE] if any(used[name] for name in UNTIL_THEN if name.startswith("written")) else []
     notes += [_ANNOTATED_NOTE] if used["annotated"] else []
     if _asked(earlier, "between") or recipe.get("between", 1.0) < 1:
         notes += [
@@ -264,8 +266,15 @@ def _method(recipe: dict[str, Any]) -> str:
     begin = f"starting from the adapter `{begin['sha256'][:16]}`" if begin else "starting from the encoder"
     return f"""All layers but the embeddings, {begin}, dropout {recipe["dropout"]} on the layers' outputs. An item is a text with up to
 six hypotheses ({recipe["data"]["hypotheses"]:,} in all): each attends to the text and to itself, the text to itself alone. The loss is cross entropy
-per hypothesis plus, where exactly one of several is true, half the cross entropy of choosing it, plus, where pairs tell neutral from
-contradicted, half the cross entropy of a second head for the three, which is not shipped.{_blended(recipe.get("between", 1.0))}{_taught(judged) if judged else ""}"""
+per hypothesis plus, where exactly one of several is true, half the cross entropy of choosing it.{_remembers(recipe["data"])}{_blended(recipe.get("between", 1.0))}{_taught(judged) if judged else ""}"""
+
+
+def _remembers(data: dict[str, Any]) -> str:
+    if not data.get("remembered"):
+        return ""
+    return f"""
+Up to {onepass.REMEMBERED:,} pairs that nobody labelled are learned as the model at the start judged them, so that it does not forget inference
+(arXiv:1606.09282)."""
 
 
 def _blended(share: float) -> str:

@@ -4,7 +4,7 @@ Formats (all UTF-8):
 
 - pairs: Parquet with ``premise, hypothesis, label``, optional ``source``; labels entailment, neutral,
   contradiction, not_entailment
-- judged pairs: Parquet with ``premise, hypothesis, entailment, neutral, contradiction``, the last three probabilities
+- judged pairs: Parquet with ``premise, hypothesis`` and ``entailment``, the probability of it
 - texts: Parquet with ``text, label``, optional ``domain`` (or ``genre``) and ``split``
 - entities: ``token<TAB>tag`` per line, BIO tags, an empty line between sentences, ``# source = NAME``
   above one
@@ -27,7 +27,6 @@ from textjury.errors import Problem, SourceError, shown
 TAGGED = "ner_train_harmonised.conll"  # the sentences with entities, in the folder ``ner``
 ENTAILED = {"entailment": True, "neutral": False, "contradiction": False, "not_entailment": False}
 RELATIONS = ("entailment", "neutral", "contradiction")
-Belief = tuple[float, float, float]  # probabilities of RELATIONS
 _NOTE = b"textjury"
 _TAG = re.compile(r"O|[BI]-\S+")
 
@@ -36,7 +35,8 @@ _TAG = re.compile(r"O|[BI]-\S+")
 class Pair:
     """A premise with a hypothesis that does or does not follow from it.
 
-    ``relation`` is the file's label, if any; ``belief`` what a teacher holds of a pair that nobody labelled.
+    ``relation`` is the file's label, if any; ``belief`` how probably a judge holds that it follows, of a pair that nobody
+    labelled.
     """
 
     premise: str
@@ -44,7 +44,12 @@ class Pair:
     entailed: bool
     source: str = ""
     relation: str = ""
-    belief: Belief | None = None
+    belief: float | None = None
+
+    @property
+    def truth(self) -> float:
+        """1 where it follows, 0 where not, between them as probable as a judge holds it."""
+        return float(self.entailed) if self.belief is None else self.belief
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,11 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def read_judged(path: Path) -> list[Pair]:
-    """All pairs of a Parquet file that a teacher judged (``premise, hypothesis`` and a column per relation)."""
-    table = _table(path, required=("premise", "hypothesis", *RELATIONS))
+    """All pairs of a Parquet file that were judged (``premise, hypothesis, entailment``)."""
+    table = _table(path, required=("premise", "hypothesis", "entailment"))
     texts = (_column(table, name) for name in ("premise", "hypothesis"))
-    beliefs = zip(*(table.column(name).to_pylist() for name in RELATIONS), strict=True)
-    return [Pair(p, h, b[0] > 0.5, "judged", belief=b) for p, h, b in zip(*texts, beliefs, strict=True)]
+    beliefs = table.column("entailment").to_pylist()
+    return [Pair(p, h, b > 0.5, "judged", belief=b) for p, h, b in zip(*texts, beliefs, strict=True)]
 
 
 def judge_note(path: Path) -> dict[str, Any]:
@@ -95,14 +100,12 @@ def judge_note(path: Path) -> dict[str, Any]:
     return note
 
 
-def write_judged(path: Path, pairs: Sequence[Pair], beliefs: Sequence[Belief], *, note: Mapping[str, Any]) -> None:
+def write_judged(path: Path, pairs: Sequence[Pair], beliefs: Sequence[float], *, note: Mapping[str, Any]) -> None:
     """The file that ``read_judged`` reads, with a ``note`` for ``judge_note``."""
     columns: dict[str, pa.Array] = {
         "premise": pa.array([pair.premise for pair in pairs], pa.string()),
         "hypothesis": pa.array([pair.hypothesis for pair in pairs], pa.string()),
-    }
-    columns |= {
-        name: pa.array(said, pa.float32()) for name, said in zip(RELATIONS, zip(*beliefs, strict=True), strict=True)
+        "entailment": pa.array(beliefs, pa.float32()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns).replace_schema_metadata({_NOTE: json.dumps(note)}), path)

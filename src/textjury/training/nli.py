@@ -25,7 +25,7 @@ HUMAN = {
 }  # fmt: skip
 
 MULTINLI = ("mnli_llmsknow", "mnli_olora", "mnli_taxinli", "mnli_dev_label1_noisy")
-SURE = 0.8  # from this probability on a teacher's judgement counts as a label
+SURE = 0.8  # from this probability on a judgement counts as a label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
     pairs += written.written_pairs() * options.written_pairs
     pairs += hypotheses(known, options.written_hypotheses)
     if judged:
-        sure = [pair for pair in read_judged(judged) if pair.belief and not 1 - SURE < pair.belief[0] < SURE]
+        sure = [pair for pair in read_judged(judged) if not 1 - SURE < pair.truth < SURE]
         pairs += random.Random(f"{seed}/judged").sample(sure, min(len(sure), options.judged))
     pairs = [pair for pair in pairs if letters(pair.premise) not in held_out]
     random.Random(f"{seed}/mixture").shuffle(pairs)

@@ -15,16 +15,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from scipy.special import expit
 from transformers import PreTrainedTokenizerBase
 
-from textjury.training import adapter, annotated, concepts, nli, topics, written
+from textjury.training import adapter, annotated, concepts, nli, topics, variants, written
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
-from textjury.training.data import TAGGED, LabelledText, Pair, letters, read_judged, read_sentences
+from textjury.training.data import TAGGED, LabelledText, Pair, letters, read_sentences
 from textjury.training.loop import has_bf16
 from textjury.training.recast import recast_blocks
 
 LABELS = nli.LABELS
+LONGEST = 200  # tokens of a hypothesis that is only judged; no text has more tokens than characters
 FORMAT = "textjury-delta-1"
 HEAD = ("bert.pooler.", "classifier.")  # shipped whole; the packaged pooler was never trained
 
@@ -34,6 +36,8 @@ PASSES = {
     "mnli_llmsknow": 2.0, "mnli_olora": 2.0, "mnli_taxinli": 2.0, "mnli_dev_label1_noisy": 1.0,
     "supergen_mnli_synthetic": 1.0, "snli_cad": 1.0, "snli_cat": 1.0, "flute": 1.0, "conjnli": 0.5,
 }  # fmt: skip
+REMEMBERED = 56_000
+"""Pairs at most that a model judges before it is trained on."""
 NEWS = frozenset({"gmb", "uner_ewt", "wikigold", "crossner_politics", "crossner_science", "crossner_literature",
                   "crossner_music", "crossner_ai", "sec", "re3d"})  # fmt: skip
 
@@ -45,7 +49,7 @@ class Mixture:
     ``topics``: texts with their finest topics; ``sections``: texts filed under the subjects of ``text.subjects``;
     ``written``, ``written_pairs``: passes over the texts and over the pairs that were written for this project;
     ``written_hypotheses``: those over what was written of MultiNLI's premises; ``annotated``: those over the public texts
-    that were labelled for this project.
+    that were labelled for this project; ``remembered``: those over pairs that the model itself judged at the start.
     """
 
     human: float = 1.0
@@ -60,12 +64,15 @@ class Mixture:
     written_pairs: int = 0
     written_hypotheses: int = 2
     annotated: int = 2
+    remembered: int = 0
     max_tokens: int = 192
 
 
-def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = None) -> list[Block]:
-    """Blocks from a folder with ``nli/``, ``text/`` and ``ner/``, from a teacher's file and from what was written for this
-    project, without held-out premises."""
+def mixture(
+    data: Path, options: Mixture, *, seed: int, judged: Sequence[Pair] = (), own: Sequence[Pair] = ()
+) -> list[Block]:
+    """Blocks from a folder with ``nli/``, ``text/`` and ``ner/`` and from what was written for this project, without held-out
+    premises; with the pairs that a teacher ``judged``, and those that the model judged of its ``own``."""
     chance = random.Random(f"{seed}/onepass")
     held_out = nli.held_out_premises(data / "nli")
     pairs = nli.pairs_of(data / "nli", PASSES, held_out)
@@ -77,8 +84,8 @@ def mixture(data: Path, options: Mixture, *, seed: int, judged: Path | None = No
         *regrouped(written.written_pairs(), options.written_pairs, chance),
         *regrouped(nli.hypotheses(pairs, min(1, options.written_hypotheses)), options.written_hypotheses, chance),
     ]
-    if judged:
-        blocks += regrouped(read_judged(judged), options.taught, chance)
+    blocks += regrouped(judged, options.taught, chance)
+    blocks += regrouped(own, options.remembered, chance)
     blocks = [block for block in blocks if letters(block.text) not in held_out]
     chance.shuffle(blocks)
     return blocks
@@ -180,6 +187,26 @@ def start(*, base: Path, seed: int, begin: Path | None, dropout: float) -> OnePa
     return OnePass(model)
 
 
+def remembered(
+    model: OnePass, data: Path, tokenizer: PreTrainedTokenizerBase, *, base: Path, max_tokens: int, seed: int
+) -> list[Pair]:
+    """Pairs that nobody labelled, with what ``model`` holds of them before it is trained on.
+
+    Learned beside what is new, they keep a model from forgetting inference (Li and Hoiem 2016, "Learning without
+    forgetting", arXiv:1606.09282).
+    """
+    pairs = variants.variants(data, base=base, count=REMEMBERED, seed=seed)
+    pairs = [pair for pair in pairs if len(pair.hypothesis) <= LONGEST]
+    blocks = grouped(pairs, random.Random(f"{seed}/remembered"))
+    items = encode(blocks, tokenizer, max_tokens=max_tokens, max_hypothesis=LONGEST)
+    said = margins(model.eval(), items)
+    return [
+        Pair(block.text, hypothesis, margin > 0, "remembered", belief=float(expit(margin)))
+        for block, row in zip(blocks, said, strict=True)
+        for hypothesis, margin in zip(block.hypotheses, row, strict=True)
+    ]
+
+
 def between(first: OnePass, last: OnePass, share: float) -> OnePass:
     """``first`` with its weights moved by ``share`` of the way to those of ``last``.
 
@@ -201,7 +228,7 @@ def margins(model: OnePass, items: Sequence[BlockItem], *, budget: int = 4096) -
     found: list[list[float]] = [[] for _ in items]
     for rows in cut(sorted(range(len(items)), key=lengths.__getitem__), lengths, budget=budget):
         batch = collate_blocks([items[row] for row in rows], device=device)
-        del batch["truth"], batch["beliefs"]
+        del batch["truth"]
         with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=has_bf16(device)):
             logits = model(**batch).logits.float().cpu()
         for place, margin in zip(batch["rows"].tolist(), (logits[:, 0] - logits[:, 1]).tolist(), strict=True):
@@ -212,7 +239,7 @@ def margins(model: OnePass, items: Sequence[BlockItem], *, budget: int = 4096) -
 def two_way(model: OnePass, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> float:
     """Accuracy of entailment against everything else."""
     blocks = [Block(pair.premise, (pair.hypothesis,), (pair.entailed,)) for pair in pairs]
-    items = encode(blocks, tokenizer, max_tokens=256, max_hypothesis=200)
+    items = encode(blocks, tokenizer, max_tokens=256, max_hypothesis=LONGEST)
     said = margins(model, items)
     right = sum(
         (m > 0) == e for item, ms in zip(items, said, strict=True) for m, e in zip(ms, item.entailed, strict=True)

@@ -18,7 +18,7 @@ from textjury.training import adapter, card, evaluate, loop, ner, nli, onepass, 
 from textjury.training.batches import Item, collate
 from textjury.training.blocks import OnePass, collate_blocks
 from textjury.training.blocks import encode as encode_blocks
-from textjury.training.data import judge_note, write_judged
+from textjury.training.data import judge_note, read_judged, write_judged
 
 MEASURED_ROWS = 800  # of the held-out set, during training
 
@@ -122,9 +122,7 @@ def judge(data: Path, folder: Path, out: Path, *, base: Path, count: int, seed: 
     loop.log.info("%d pairs to judge", len(pairs))
     beliefs = teacher.judge(teacher.load(folder), pairs, adapter.load_tokenizer(folder))
     write_judged(out, pairs, beliefs, note={"teacher": taught, "pairs": len(pairs), "seed": seed})
-    loop.log.info(
-        "%.3f entailed, %.3f neutral, %.3f contradicted", *(sum(b) / len(pairs) for b in zip(*beliefs, strict=True))
-    )
+    loop.log.info("%.3f entailed", sum(beliefs) / len(beliefs))
 
 
 def train_onepass(
@@ -133,17 +131,31 @@ def train_onepass(
     """Train and export the one-pass NLI model, from the adapter in ``begin`` and with the pairs in ``judged`` if given.
 
     ``between``: how far the exported weights lie from those at the start to those that were trained. Raises ModelError
-    where it is not above 0 and at most 1.
+    where it is not above 0 and at most 1, and for something to remember without a start.
     """
     if not 0 < between <= 1:
         raise ModelError(Problem("--between", f"{between:g}", "a share above 0, at most 1", "0.5 is the middle"))
-    tokenizer = adapter.load_tokenizer(run.base)
-    blocks = onepass.mixture(run.data, mixture, seed=run.loop.seed, judged=judged)
+    if mixture.remembered and not begin:
+        raise ModelError(
+            Problem(
+                "--remembered",
+                "without --begin",
+                "a trained adapter to start from",
+                "the encoder alone judges by chance",
+            )
+        )
+    tokenizer, seed = adapter.load_tokenizer(run.base), run.loop.seed
+    model = onepass.start(base=run.base, seed=seed, begin=begin, dropout=run.lora.dropout)
+    own = (
+        onepass.remembered(model, run.data, tokenizer, base=run.base, max_tokens=mixture.max_tokens, seed=seed)
+        if mixture.remembered
+        else []
+    )
+    blocks = onepass.mixture(run.data, mixture, seed=seed, judged=read_judged(judged) if judged else [], own=own)
     items = encode_blocks(blocks, tokenizer, max_tokens=mixture.max_tokens)
     asked = sum(len(item.ends) for item in items)
     loop.log.info("%d texts, %d hypotheses, %d tokens", len(items), asked, sum(len(item.ids) for item in items))
-    held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=run.loop.seed)
-    model = onepass.start(base=run.base, seed=run.loop.seed, begin=begin, dropout=run.lora.dropout)
+    held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=seed)
     recipe = {
         "loop": asdict(run.loop),
         "dropout": run.lora.dropout,
@@ -160,7 +172,7 @@ def train_onepass(
     def export(trained: torch.nn.Module, progress: loop.Progress) -> None:
         assert isinstance(trained, OnePass)
         if between < 1:
-            first = onepass.start(base=run.base, seed=run.loop.seed, begin=begin, dropout=0.0)
+            first = onepass.start(base=run.base, seed=seed, begin=begin, dropout=0.0)
             trained = onepass.between(first, trained, between)
         digest = onepass.export(trained, run.out, base=run.base)
         card.write_manifest(

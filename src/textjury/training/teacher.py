@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from textjury.training import evaluate, nli
 from textjury.training.batches import Item
 from textjury.training.blocks import Dropout
-from textjury.training.data import RELATIONS, Belief, Pair
+from textjury.training.data import RELATIONS, Pair
 from textjury.training.loop import has_bf16, pick_device
 
 MAX_TOKENS = 128
@@ -107,17 +107,22 @@ def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tok
     return [Item(row, [0] * len(row), relation) for row, relation in zip(ids, relations, strict=True)]
 
 
-def judge(model: Teacher, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[Belief]:
+def relations(model: Teacher, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[list[float]]:
     """Per pair the probabilities of ``RELATIONS``."""
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int)
     said = evaluate.logits(model, encode(pairs, tokenizer), budget=2048, pad=pad)
-    return [(e, n, c) for e, n, c in (row.softmax(0).tolist() for row in said)]
+    return [row.softmax(0).tolist() for row in said]
+
+
+def judge(model: Teacher, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[float]:
+    """Per pair the probability of entailment."""
+    return [said[0] for said in relations(model, pairs, tokenizer)]
 
 
 def accuracy(model: Teacher, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
     """Three-way accuracy, and two-way: entailed or not."""
-    said = judge(model, pairs, tokenizer)
+    said = relations(model, pairs, tokenizer)
     three = sum(RELATIONS[row.index(max(row))] == pair.relation for row, pair in zip(said, pairs, strict=True))
     two = sum((row[0] > 0.5) == pair.entailed for row, pair in zip(said, pairs, strict=True))
     return {"three_way": round(three / len(pairs), 4), "two_way": round(two / len(pairs), 4)}
