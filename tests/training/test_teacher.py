@@ -242,7 +242,7 @@ def test_model_remembers_what_it_held_of_unlabelled_pairs_before_it_learned_more
 def test_nothing_is_remembered_by_a_model_that_starts_from_the_bare_encoder(
     data: Path, base: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match="--remembered without --begin"):
+    with pytest.raises(ModelError, match="--remembered: without --begin"):
         runs.train_onepass(a_run(data, base, tmp_path / "out", steps=2), replace(FEW, remembered=1))
 
 
