@@ -22,7 +22,7 @@ from textjury.training import adapter, annotated, concepts, nli, topics, variant
 from textjury.training.batches import cut
 from textjury.training.blocks import Block, BlockItem, Dropout, OnePass, collate_blocks, encode, grouped
 from textjury.training.data import TAGGED, LabelledText, Pair, letters, read_sentences
-from textjury.training.loop import has_bf16
+from textjury.training.loop import has_bf16, pick_device
 from textjury.training.recast import recast_blocks
 
 LABELS = nli.LABELS
@@ -199,7 +199,7 @@ def remembered(
     pairs = [pair for pair in pairs if len(pair.hypothesis) <= LONGEST]
     blocks = grouped(pairs, random.Random(f"{seed}/remembered"))
     items = encode(blocks, tokenizer, max_tokens=max_tokens, max_hypothesis=LONGEST)
-    said = margins(model.eval(), items)
+    said = margins(model.eval().to(pick_device()), items)
     return [
         Pair(block.text, hypothesis, margin > 0, "remembered", belief=float(expit(margin)))
         for block, row in zip(blocks, said, strict=True)
