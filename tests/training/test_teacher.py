@@ -239,6 +239,14 @@ def test_model_remembers_what_it_held_of_unlabelled_pairs_before_it_learned_more
     assert "as the model at the start judged them" not in card.card(card.read_manifest(tmp_path / "first"), {})
 
 
+def test_pairs_that_have_no_tokens_are_not_remembered(data: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Pair("\u200b", "It is.", False), Pair("A box is open.", "It is.", False)]
+    monkeypatch.setattr(variants, "variants", lambda *_, **__: made)
+    model = onepass.start(base=base, seed=1, begin=None, dropout=0.0)
+    own = onepass.remembered(model, data, adapter.load_tokenizer(base), base=base, max_tokens=64, seed=3)
+    assert [pair.premise for pair in own] == ["A box is open."]
+
+
 def test_nothing_is_remembered_by_a_model_that_starts_from_the_bare_encoder(
     data: Path, base: Path, tmp_path: Path
 ) -> None:

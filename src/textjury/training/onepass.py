@@ -26,7 +26,7 @@ from textjury.training.loop import has_bf16, pick_device
 from textjury.training.recast import recast_blocks
 
 LABELS = nli.LABELS
-LONGEST = 200  # tokens of a hypothesis that is only judged; no text has more tokens than characters
+LONGEST = 200  # tokens of a hypothesis that is only judged
 FORMAT = "textjury-delta-1"
 HEAD = ("bert.pooler.", "classifier.")  # shipped whole; the packaged pooler was never trained
 
@@ -198,11 +198,15 @@ def remembered(
     pairs = variants.variants(data, base=base, count=REMEMBERED, seed=seed)
     pairs = [pair for pair in pairs if len(pair.hypothesis) <= LONGEST]
     blocks = grouped(pairs, random.Random(f"{seed}/remembered"))
-    items = encode(blocks, tokenizer, max_tokens=max_tokens, max_hypothesis=LONGEST)
-    said = margins(model.eval().to(pick_device()), items)
+    kept = [
+        (block, item)
+        for block in blocks
+        for item in encode([block], tokenizer, max_tokens=max_tokens, max_hypothesis=LONGEST)
+    ]  # one by one: ``encode`` leaves out blocks that have no tokens or too many
+    said = margins(model.eval().to(pick_device()), [item for _, item in kept])
     return [
         Pair(block.text, hypothesis, margin > 0, "remembered", belief=float(expit(margin)))
-        for block, row in zip(blocks, said, strict=True)
+        for (block, _), row in zip(kept, said, strict=True)
         for hypothesis, margin in zip(block.hypotheses, row, strict=True)
     ]
 
