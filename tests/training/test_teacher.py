@@ -138,6 +138,22 @@ def test_card_names_every_run_of_a_teacher_that_was_taught_twice_and_what_it_rea
     assert adapter.sha256(base / "model.safetensors") in told
 
 
+def test_card_keeps_the_notes_and_the_teacher_of_the_runs_it_began_with(
+    data: Path, base: Path, taught: Path, tmp_path: Path
+) -> None:
+    judged = tmp_path / "judged.parquet"
+    runs.judge(data, taught, judged, base=base, count=20, seed=4)
+    runs.train_onepass(a_run(data, base, tmp_path / "first", steps=1), FEW, judged=judged)
+    manifest = card.read_manifest(tmp_path / "first")
+    card.write_json(tmp_path / "first" / "manifest.json", {**manifest, "notes": ["The data lacked a file."]})
+    runs.train_onepass(a_run(data, base, tmp_path / "second", steps=1), FEW, begin=tmp_path / "first")
+    runs.train_onepass(a_run(data, base, tmp_path / "third", steps=1), FEW, begin=tmp_path / "second")
+    told = card.card(card.read_manifest(tmp_path / "third"), {})
+    assert "The data lacked a file." in told
+    assert "a teacher says how probable 20 pairs are" in told
+    assert adapter.sha256(base / "model.safetensors") in told
+
+
 def test_teacher_begins_from_an_encoder_whose_folder_has_papers_of_another_kind(
     data: Path, base: Path, tmp_path: Path
 ) -> None:

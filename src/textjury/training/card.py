@@ -154,10 +154,11 @@ def write_manifest(
     recipe: dict[str, Any],
     progress: Progress,
     base: str = adapter.BASE_SHA256,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write ``manifest.json`` and ``curve.json``; an evaluation replaces the scores later.
 
-    ``base`` is the digest of the weights on which it was trained.
+    ``base`` is the digest of the weights on which it was trained; ``notes`` are sentences for the card's recipe.
     """
     trained: dict[str, float] = {"steps": progress.step, "rows": progress.rows, "tokens": progress.tokens}
     manifest = {
@@ -172,9 +173,19 @@ def write_manifest(
         "recipe": recipe,
         "trained": {**trained, "minutes": round(progress.seconds / 60, 1)},
         "scores": last_scores(progress),
+        **({"notes": list(notes)} if notes else {}),
     }
     write_json(folder / "manifest.json", manifest)
     write_json(folder / "curve.json", progress.curve)
+
+
+def carried_notes(manifest: dict[str, Any]) -> list[str]:
+    """What the card of a run that begins with this adapter has to say of the runs before: its notes, and its teacher."""
+    notes = list(manifest.get("notes", ()))
+    if judged := manifest["recipe"].get("judged"):
+        taught = _taught(judged).strip().replace("\n", " ")
+        notes.append(f"Of the run with `{_judged_file(judged)}`: {taught[0].lower()}{taught[1:]}")
+    return notes
 
 
 def last_scores(progress: Progress) -> dict[str, float]:

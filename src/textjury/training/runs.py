@@ -164,6 +164,7 @@ def train_onepass(
         "judged": judged_papers(judged),
         "data": {"rows": len(items), "hypotheses": asked, **asdict(mixture), "passes": onepass.PASSES},
     }
+    notes = card.carried_notes(card.read_manifest(begin)) if begin else []
 
     def measure(trained: torch.nn.Module) -> dict[str, float]:
         assert isinstance(trained, OnePass)
@@ -177,7 +178,7 @@ def train_onepass(
         digest = onepass.export(trained, run.out, base=run.base)
         card.write_manifest(
             run.out, task="nli-onepass", labels=onepass.LABELS, digest=digest, recipe=recipe, progress=progress,
-            base=adapter.sha256(run.base / "model.safetensors"),
+            base=adapter.sha256(run.base / "model.safetensors"), notes=notes,
         )  # fmt: skip
 
     progress = loop.train(
