@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from textjury.errors import ConfigError
+from textjury.errors import ConfigError, SourceError
 from textjury.training import concepts, nli
 from textjury.training.data import LabelledText, Pair, write_judged
 from textjury.training.recast import YARDSTICK, Concept, recast
@@ -82,6 +85,28 @@ def test_mixture_takes_of_what_a_teacher_judged_only_what_it_is_sure_of(data: Pa
 def test_concepts_never_call_a_label_both_true_and_debatable(made: list[Concept]) -> None:
     for concept in made:
         assert not concept.true & concept.unclear, concept.names
+
+
+def test_feelings_that_raters_found_less_than_slight_are_neutral(tmp_path: Path) -> None:
+    rated = [("positive", 0.99), ("positive", 1.0), ("negative", -0.6), ("negative", -2.5), ("neutral", 0.2)]
+    rows = [{"text": f"{label} {valence}", "label": label, "valence": valence} for label, valence in rated]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "vader_groundtruth.parquet")
+    assert [row.label for row in nli.feelings(tmp_path)] == ["neutral", "positive", "neutral", "negative", "neutral"]
+
+
+def test_valences_that_are_no_numbers_are_refused_with_their_place(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"text": ["a"], "label": ["b"], "valence": ["high"]}), tmp_path / "vader_groundtruth.parquet"
+    )
+    with pytest.raises(SourceError, match=r"vader_groundtruth\.parquet valence: type string; numbers; cast"):
+        nli.feelings(tmp_path)
+
+
+def test_feelings_are_drawn_evenly_in_every_genre() -> None:
+    counts = {("posts", "neutral"): 5, ("posts", "positive"): 40, ("news", "neutral"): 40, ("news", "positive"): 40}
+    rows = [LabelledText(f"{key} {n}", key[1], key[0]) for key, count in counts.items() for n in range(count)]
+    drawn = Counter((row.domain, row.label) for row in nli.balanced(rows, 40, seed=1))
+    assert drawn == {key: min(count, 10) for key, count in counts.items()}
 
 
 def test_concepts_name_only_labels_that_exist() -> None:

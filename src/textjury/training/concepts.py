@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from textjury.training.data import LabelledText
 from textjury.training.recast import FEELING, REQUEST, TOPIC, Concept
@@ -180,6 +181,17 @@ def intent_names(label: str) -> tuple[str, ...]:
     return (plain, INTENTS[label]) if label in INTENTS else (plain,)
 
 
+SLIGHT = 1.0
+"""Raters' mean below which there is no clear feeling: the least of the four degrees that their scale has either way."""
+
+
+def graded(rows: Iterable[LabelledText]) -> list[LabelledText]:
+    """The rows, neutral where raters found on average less than a slight feeling, whatever the file calls it."""
+    return [
+        replace(row, label="neutral") if row.valence is not None and abs(row.valence) < SLIGHT else row for row in rows
+    ]
+
+
 def vader() -> list[Concept]:
     """Positive, negative and neutral; each is a hard negative of the others."""
     return [
@@ -198,4 +210,4 @@ def vader() -> list[Concept]:
     ]  # fmt: skip
 
 
-__all__ = ["TOPIC", "clinc", "dbpedia", "intent_names", "vader"]
+__all__ = ["TOPIC", "clinc", "dbpedia", "graded", "intent_names", "vader"]

@@ -5,7 +5,8 @@ Formats (all UTF-8):
 - pairs: Parquet with ``premise, hypothesis, label``, optional ``source``; labels entailment, neutral,
   contradiction, not_entailment
 - judged pairs: Parquet with ``premise, hypothesis`` and ``entailment``, the probability of it
-- texts: Parquet with ``text, label``, optional ``domain`` (or ``genre``) and ``split``
+- texts: Parquet with ``text, label``, optional ``domain`` (or ``genre``), ``split``, and ``valence``, the mean of several
+  raters from -4 (extremely negative) to 4
 - entities: ``token<TAB>tag`` per line, BIO tags, an empty line between sentences, ``# source = NAME``
   above one
 """
@@ -54,10 +55,13 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class LabelledText:
+    """``valence``: how positive raters found it on average, -4 to 4, where a file says so."""
+
     text: str
     label: str
     domain: str = ""
     split: str = ""
+    valence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +119,8 @@ def read_texts(path: Path) -> list[LabelledText]:
     """All labelled texts of a Parquet file, in file order."""
     table = _table(path, required=("text", "label"))
     domain = "domain" if "domain" in table.column_names else "genre"
-    columns = (_column(table, name) for name in ("text", "label", domain, "split"))
-    return [LabelledText(*row) for row in zip(*columns, strict=True)]
+    texts, labels, domains, splits = (_column(table, name) for name in ("text", "label", domain, "split"))
+    return list(map(LabelledText, texts, labels, domains, splits, _numbers(table, "valence", path)))
 
 
 def read_sentences(path: Path) -> list[Sentence]:
@@ -176,6 +180,16 @@ def _column(table: pa.Table, name: str) -> list[str]:
     if name not in table.column_names:
         return [""] * table.num_rows
     return ["" if value is None else str(value) for value in table.column(name).to_pylist()]
+
+
+def _numbers(table: pa.Table, name: str, path: Path) -> list[float | None]:
+    if name not in table.column_names:
+        return [None] * table.num_rows
+    column = table.column(name)
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise SourceError(Problem(f"{path.name} {name}", f"type {column.type}", "numbers", "cast the column"))
+    numbers: list[float | None] = column.to_pylist()
+    return numbers
 
 
 def _exists(path: Path) -> None:

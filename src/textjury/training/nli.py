@@ -112,7 +112,7 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Pair]:
     yield from recast(sample(clinc, options.clinc, seed=seed), concepts.clinc(clinc), source="clinc150", seed=seed)
     dbpedia = sample(texts(folder, "dbpedia14_test"), options.dbpedia, seed=seed)
     yield from recast(dbpedia, concepts.dbpedia(), source="dbpedia14_test", seed=seed, negatives=1.8)
-    vader = balanced(texts(folder, "vader_groundtruth"), options.vader, seed=seed)
+    vader = balanced(feelings(folder), options.vader, seed=seed)
     yield from recast(vader, concepts.vader(), source="vader_groundtruth", seed=seed, negatives=1.4)
     for own, source, again in written.rounds(options.written, seed=seed):
         yield from recast(own.rows, own.concepts, source=source, seed=again, negatives=1.8)
@@ -123,15 +123,22 @@ def texts(folder: Path, name: str) -> list[LabelledText]:
     return read_texts(folder / f"{name}.parquet")
 
 
+def feelings(folder: Path) -> list[LabelledText]:
+    """The VADER ground truth, slight feelings as neutral."""
+    return concepts.graded(texts(folder, "vader_groundtruth"))
+
+
 def sample(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
     return random.Random(f"{seed}/sample").sample(list(rows), min(count, len(rows)))
 
 
 def balanced(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
-    """About ``count`` rows, every label equally often where it has enough."""
-    labels = sorted({row.label for row in rows})
-    each = count // len(labels)
-    return [row for label in labels for row in sample([r for r in rows if r.label == label], each, seed=seed)]
+    """About ``count`` rows, in every domain every label as often as in the others where there are enough."""
+    pools: dict[tuple[str, str], list[LabelledText]] = {}
+    for row in rows:
+        pools.setdefault((row.domain, row.label), []).append(row)
+    each = count // max(1, len(pools))
+    return [row for key in sorted(pools) for row in sample(pools[key], each, seed=seed)]
 
 
 def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> list[Item]:

@@ -131,7 +131,7 @@ def recast_sets(folder: Path, options: Mixture, *, seed: int) -> Iterator[Block]
     yield from recast_blocks(wanted, concepts.clinc(rows), source="clinc150", seed=seed)
     wanted = nli.sample(nli.texts(folder, "dbpedia14_test"), options.dbpedia, seed=seed)
     yield from recast_blocks(wanted, concepts.dbpedia(), source="dbpedia14_test", seed=seed)
-    rows = nli.texts(folder, "vader_groundtruth")
+    rows = nli.feelings(folder)
     wanted = nli.balanced(rows, options.feelings, seed=seed)
     yield from recast_blocks(wanted, concepts.vader(), source="vader_groundtruth", seed=seed)
     wanted = reviews(rows, options.reviews, seed=seed)
