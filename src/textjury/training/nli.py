@@ -134,11 +134,17 @@ def sample(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[Label
 
 def balanced(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
     """About ``count`` rows, in every domain every label as often as in the others where there are enough."""
+    pools = by_kind(rows)
+    each = count // max(1, len(pools))
+    return [row for key in sorted(pools) for row in sample(pools[key], each, seed=seed)]
+
+
+def by_kind(rows: Iterable[LabelledText]) -> dict[tuple[str, str], list[LabelledText]]:
+    """The rows of each domain and label."""
     pools: dict[tuple[str, str], list[LabelledText]] = {}
     for row in rows:
         pools.setdefault((row.domain, row.label), []).append(row)
-    each = count // max(1, len(pools))
-    return [row for key in sorted(pools) for row in sample(pools[key], each, seed=seed)]
+    return pools
 
 
 def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> list[Item]:

@@ -154,9 +154,7 @@ def annotated_blocks(data: Path, times: int, *, seed: int) -> Iterator[Block]:
 def reviews(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[LabelledText]:
     """Long texts of one feeling: three to eight snippets of one kind and genre, with at most one dissenter."""
     chance = random.Random(f"{seed}/reviews")
-    pools: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        pools.setdefault((row.domain, row.label), []).append(row.text)
+    pools = nli.by_kind(rows)
     found: list[LabelledText] = []
     for _ in range(count):
         genre, label = chance.choice(sorted(pools))
@@ -165,7 +163,7 @@ def reviews(rows: Sequence[LabelledText], count: int, *, seed: int) -> list[Labe
         others = [key for key in sorted(pools) if key[0] == genre and key[1] != label]
         if len(parts) > 3 and others and label != "neutral" and chance.random() < 0.3:
             parts[chance.randrange(len(parts))] = chance.choice(pools[chance.choice(others)])
-        found.append(LabelledText(" ".join(parts), label, genre))
+        found.append(LabelledText(" ".join(part.text for part in parts), label, genre))
     return found
 
 

@@ -156,15 +156,16 @@ def train_onepass(
     asked = sum(len(item.ends) for item in items)
     loop.log.info("%d texts, %d hypotheses, %d tokens", len(items), asked, sum(len(item.ids) for item in items))
     held = _sample(nli.held_out_pairs(run.data / "nli", "mnli_dev_gold"), seed=seed)
+    before = card.read_manifest(begin) if begin else None
     recipe = {
         "loop": asdict(run.loop),
         "dropout": run.lora.dropout,
-        "begin": begun(begin) if begin else None,
+        "begin": begun(before) if before else None,
         "between": between,
         "judged": judged_papers(judged),
         "data": {"rows": len(items), "hypotheses": asked, **asdict(mixture), "passes": onepass.PASSES},
     }
-    notes = card.carried_notes(card.read_manifest(begin)) if begin else []
+    notes = card.carried_notes(before) if before else []
 
     def measure(trained: torch.nn.Module) -> dict[str, float]:
         assert isinstance(trained, OnePass)
@@ -203,9 +204,8 @@ def judged_papers(judged: Path | None) -> dict[str, Any] | None:
     return {"sha256": adapter.sha256(judged), **judge_note(judged)} if judged else None
 
 
-def begun(folder: Path) -> dict[str, str]:
+def begun(manifest: dict[str, Any]) -> dict[str, str]:
     """What the papers of a run say of the adapter that it started from."""
-    manifest = card.read_manifest(folder)
     return {"sha256": manifest["adapter_sha256"], "command": card.command(manifest)}
 
 
